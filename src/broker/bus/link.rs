@@ -1,0 +1,266 @@
+//! One subscriber's link to the router, and the task that drains it.
+//!
+//! Owns the link from its opening to its Disconnect; nobody else sends on it. A checkpoint is proven in band: the task
+//! sends a PINGREQ, the router answers when it next serves the link and forwards in the same turn what its logs hold.
+//! Where the link's buffer was too small for that, an `Unschedule` stands behind it. Two PINGRESPs in a row without an
+//! `Unschedule` between them therefore mean that all that was published before the first PINGREQ is read.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use rumqttd::Notification;
+use rumqttd::local::{LinkError, LinkRx, LinkTx};
+use rumqttd::protocol::{
+    Disconnect, DisconnectReasonCode, Filter, Packet, PingReq, QoS, RetainForwardRule, Subscribe, Unsubscribe,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{ANSWER_TIME_MAX, Bus, BusError, Numbered, bus_name, lock};
+
+const TAKEN_TOGETHER: usize = 256;
+
+/// Takes the messages of a link; never waits.
+pub trait Sink: Send + Sync + 'static {
+    /// Takes messages in the order of publishing; one may come once for each filter that matches it.
+    fn take(&self, messages: &mut Vec<Numbered>);
+}
+
+pub(super) enum Command {
+    Subscribe {
+        filters: Vec<String>,
+        done: oneshot::Sender<()>,
+    },
+    Unsubscribe(Vec<String>),
+    /// Drops the sender once all that was published before is read.
+    Checkpoint(mpsc::Sender<()>),
+}
+
+/// The handle of a link; dropping it ends the link.
+pub struct Link {
+    bus: Arc<Bus>,
+    commands: mpsc::UnboundedSender<Command>,
+    id: u64,
+    subscribed: AtomicUsize,
+}
+
+impl Link {
+    /// Subscribes to filters that are valid and not subscribed yet; returns once the router has them.
+    ///
+    /// # Errors
+    /// [`BusError::TooManyFilters`], and nothing is subscribed; [`BusError::RouterEnded`], [`BusError::Silent`].
+    pub async fn subscribe(&self, filters: &[&str]) -> Result<(), BusError> {
+        for filter in filters {
+            self.bus.admit_filter(filter)?;
+        }
+        // Counted first: from the SUBACK on, no message may take the short way past the bus.
+        self.bus.subscribed.fetch_add(filters.len(), Ordering::AcqRel);
+        self.subscribed.fetch_add(filters.len(), Ordering::AcqRel);
+        self.subscribe_names(filters.iter().map(|filter| bus_name(filter)).collect()).await
+    }
+
+    /// Unsubscribes from filters that are subscribed.
+    pub fn unsubscribe(&self, filters: &[&str]) {
+        self.bus.subscribed.fetch_sub(filters.len(), Ordering::AcqRel);
+        self.subscribed.fetch_sub(filters.len(), Ordering::AcqRel);
+        let filters = filters.iter().map(|filter| bus_name(filter)).collect();
+        // Where the task has ended, so has the subscription.
+        self.commands.send(Command::Unsubscribe(filters)).unwrap_or_else(|_| ());
+    }
+
+    /// Subscribes to names that already have their prefix.
+    pub(super) async fn subscribe_names(&self, filters: Vec<String>) -> Result<(), BusError> {
+        let (done, is_done) = oneshot::channel();
+        self.commands.send(Command::Subscribe { filters, done }).map_err(|_| BusError::RouterEnded)?;
+        match tokio::time::timeout(ANSWER_TIME_MAX, is_done).await {
+            Ok(answer) => answer.map_err(|_| BusError::RouterEnded),
+            Err(_) => Err(BusError::Silent(ANSWER_TIME_MAX)),
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.bus.subscribed.fetch_sub(self.subscribed.load(Ordering::Acquire), Ordering::AcqRel);
+        // The bus holds the other sender; without both, the task sees its commands end.
+        lock(&self.bus.links).commands.remove(&self.id);
+    }
+}
+
+/// Starts the task of an opened link.
+pub(super) fn start(
+    bus: &Arc<Bus>,
+    id: u64,
+    name: String,
+    (link_tx, link_rx): (LinkTx, LinkRx),
+    sink: Arc<dyn Sink>,
+) -> Link {
+    let (commands, received) = mpsc::unbounded_channel();
+    lock(&bus.links).commands.insert(id, commands.clone());
+    let drain = Drain {
+        bus: bus.clone(),
+        link_tx,
+        link_rx,
+        sink,
+        numbers: Vec::new(),
+        found: Vec::new(),
+        subscribing: VecDeque::new(),
+        checkpoints: Checkpoints::default(),
+    };
+    tokio::spawn(async move {
+        let bus = drain.bus.clone();
+        drain.run(received).await;
+        lock(&bus.links).free_names.push(name);
+    });
+    Link { bus: bus.clone(), commands, id, subscribed: AtomicUsize::new(0) }
+}
+
+struct Drain {
+    bus: Arc<Bus>,
+    link_tx: LinkTx,
+    link_rx: LinkRx,
+    sink: Arc<dyn Sink>,
+    numbers: Vec<u64>,
+    found: Vec<Numbered>,
+    subscribing: VecDeque<oneshot::Sender<()>>,
+    checkpoints: Checkpoints,
+}
+
+/// The checkpoints that this link has yet to pass. Those that come while one is being proven wait for the next proof.
+#[derive(Default)]
+struct Checkpoints {
+    proving: Vec<mpsc::Sender<()>>,
+    next: Vec<mpsc::Sender<()>>,
+    clean_answers: u8,
+}
+
+impl Drain {
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        loop {
+            let done = tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    None => break,
+                },
+                notification = self.link_rx.next() => self.read(notification).await,
+            };
+            if done.is_err() {
+                // The router is gone, and whoever watches it ends the hub.
+                return;
+            }
+        }
+        let disconnect = Disconnect { reason_code: DisconnectReasonCode::NormalDisconnection };
+        // Nothing is sent on this link after this: the router forgets it.
+        self.link_tx.send(Packet::Disconnect(disconnect, None)).await.map(drop).unwrap_or_else(|_| ());
+    }
+
+    async fn obey(&mut self, command: Command) -> Result<(), LinkError> {
+        match command {
+            Command::Subscribe { filters, done } => {
+                self.subscribing.push_back(done);
+                let filters = filters
+                    .into_iter()
+                    .map(|path| Filter {
+                        path,
+                        qos: QoS::AtMostOnce,
+                        nolocal: false,
+                        preserve_retain: false,
+                        retain_forward_rule: RetainForwardRule::Never,
+                    })
+                    .collect();
+                self.send(Packet::Subscribe(Subscribe { pkid: 1, filters }, None)).await
+            }
+            Command::Unsubscribe(filters) => {
+                self.send(Packet::Unsubscribe(Unsubscribe { pkid: 1, filters }, None)).await
+            }
+            Command::Checkpoint(passed) => {
+                self.checkpoints.next.push(passed);
+                self.prove_next().await
+            }
+        }
+    }
+
+    /// Reads one notification and all that stand behind it, and hands over what they carry.
+    async fn read(&mut self, first: Result<Option<Notification>, LinkError>) -> Result<(), LinkError> {
+        let mut next = first?;
+        let mut must_wake = false;
+        let mut answers = 0u8;
+        loop {
+            match next {
+                Some(Notification::Forward(forward)) => self.note(&forward.publish.payload),
+                Some(Notification::Unschedule) => {
+                    must_wake = true;
+                    self.checkpoints.clean_answers = 0;
+                    answers = 0;
+                }
+                Some(other) => match Option::<Packet>::from(other) {
+                    Some(Packet::PingResp(_)) => answers += 1,
+                    Some(Packet::SubAck(..)) => {
+                        if let Some(done) = self.subscribing.pop_front() {
+                            // The asker may have given up.
+                            done.send(()).unwrap_or_else(|()| ());
+                        }
+                    }
+                    _ => {}
+                },
+                None => {}
+            }
+            if self.numbers.len() >= TAKEN_TOGETHER {
+                self.hand_over();
+            }
+            next = match self.link_rx.recv_deadline(Instant::now()) {
+                Ok(notification) => notification,
+                Err(LinkError::RecvTimeout(_)) => break,
+                Err(error) => return Err(error),
+            };
+        }
+        self.hand_over();
+        if must_wake {
+            self.link_rx.wake().await?;
+        }
+        self.answered(answers).await
+    }
+
+    fn note(&mut self, payload: &[u8]) {
+        if let Ok(number) = <[u8; 8]>::try_from(payload) {
+            self.numbers.push(u64::from_be_bytes(number));
+        }
+    }
+
+    fn hand_over(&mut self) {
+        if !self.numbers.is_empty() {
+            self.bus.gate.find(self.numbers.drain(..), &mut self.found);
+            self.sink.take(&mut self.found);
+            self.found.clear();
+        }
+    }
+
+    /// Counts PINGRESPs that came with no `Unschedule` behind them.
+    async fn answered(&mut self, answers: u8) -> Result<(), LinkError> {
+        if answers == 0 || self.checkpoints.proving.is_empty() {
+            return Ok(());
+        }
+        self.checkpoints.clean_answers += 1;
+        if self.checkpoints.clean_answers < 2 {
+            return self.send(Packet::PingReq(PingReq)).await;
+        }
+        self.checkpoints.proving.clear();
+        self.prove_next().await
+    }
+
+    /// Begins to prove the checkpoints that wait, unless one is being proven.
+    async fn prove_next(&mut self) -> Result<(), LinkError> {
+        if !self.checkpoints.proving.is_empty() || self.checkpoints.next.is_empty() {
+            return Ok(());
+        }
+        self.checkpoints.proving = std::mem::take(&mut self.checkpoints.next);
+        self.checkpoints.clean_answers = 0;
+        self.send(Packet::PingReq(PingReq)).await
+    }
+
+    async fn send(&mut self, packet: Packet) -> Result<(), LinkError> {
+        self.link_tx.send(packet).await.map(drop)
+    }
+}

@@ -1,0 +1,248 @@
+//! The bus: rumqttd's router, used to match topics and to fan out. The only room that knows rumqttd's router.
+//!
+//! Owns the router's thread, the one link that everything is published through, and the names of links. A message
+//! itself never enters the router: it stands in a ring (`gate`), and its number goes through the router under its
+//! topic. Each subscribed session has a link and a task that drains it (`link`) and never waits for its client.
+//!
+//! # Pitfalls kept out
+//! The router dies of a `Ready` for a link that it has removed: each link has one owner, its task, which sends nothing
+//! after its Disconnect. It panics where a topic's first character is not ASCII, and it lets a leading wildcard match
+//! `$` topics: every topic and filter gets a prefix, `m/` for ordinary and `d/` for `$` topics. It keeps some state
+//! for every link name for ever: names are used again.
+
+mod canary;
+mod gate;
+mod link;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rumqttd::local::{LinkBuilder, LinkError, LinkRx, LinkTx};
+use rumqttd::protocol::{Packet, Publish};
+use rumqttd::{Notification, Router, RouterConfig};
+use tokio::sync::mpsc;
+
+use self::gate::Gate;
+use self::link::Command;
+use super::message::Message;
+
+pub use self::canary::Canary;
+pub use self::gate::{Numbered, UNITS_MAX};
+pub use self::link::{Link, Sink};
+
+/// How long the router may take to answer.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Why the bus did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// The router's thread has ended.
+    #[error("the message router has ended")]
+    RouterEnded,
+    /// The router has no room for another link.
+    #[error("the message router has no room for another subscriber ([router] max_connections in rumqttd.toml)")]
+    NoRoom,
+    /// As many distinct filters as the configuration allows have been in use since the start.
+    #[error("{0} distinct filters were used, as many as broker.limits.filters allows")]
+    TooManyFilters(usize),
+    /// The router did not answer in time.
+    #[error("the message router has not answered for {0:?}")]
+    Silent(Duration),
+}
+
+type Build = dyn Fn(&str) -> Result<(LinkTx, LinkRx, Notification), LinkError> + Send + Sync;
+
+/// The bus.
+pub struct Bus {
+    build: Arc<Build>,
+    is_dead: Box<dyn Fn() -> bool + Send + Sync>,
+    publisher: Mutex<Publisher>,
+    gate: Gate,
+    links: Mutex<Links>,
+    subscribed: AtomicUsize,
+    filters_max: usize,
+    published: AtomicU64,
+}
+
+struct Publisher {
+    link: LinkTx,
+    // Kept because the router would find the link's receiver gone.
+    _answers: LinkRx,
+}
+
+#[derive(Default)]
+struct Links {
+    commands: HashMap<u64, mpsc::UnboundedSender<Command>>,
+    opened: u64,
+    free_names: Vec<String>,
+    /// The router never forgets a filter, so those count that were ever used.
+    filters: HashSet<String>,
+}
+
+impl Bus {
+    /// Starts the router, and the task that gives the gate's room back.
+    ///
+    /// # Errors
+    /// [`BusError::RouterEnded`] where the router does not come up.
+    pub async fn start(config: RouterConfig, filters_max: usize) -> Result<Arc<Bus>, BusError> {
+        let gate = Gate::new(&config);
+        let router = Router::new(0, config).spawn();
+        let of_links = router.clone();
+        let build: Arc<Build> = Arc::new(move |name| LinkBuilder::new(name, of_links.clone()).build());
+        let (link, answers) = open(build.clone(), "bus".to_owned()).await?;
+        let bus = Arc::new(Bus {
+            build,
+            is_dead: Box::new(move || router.is_disconnected()),
+            publisher: Mutex::new(Publisher { link, _answers: answers }),
+            gate,
+            links: Mutex::default(),
+            subscribed: AtomicUsize::new(0),
+            filters_max,
+            published: AtomicU64::new(0),
+        });
+        tokio::spawn(give_room_back(Arc::downgrade(&bus)));
+        Ok(bus)
+    }
+
+    /// Tells whether the router's thread has ended.
+    pub fn is_dead(&self) -> bool {
+        (self.is_dead)()
+    }
+
+    /// Tells whether any client subscribes to anything; where none does, publishing is not worth the way.
+    pub fn has_subscribers(&self) -> bool {
+        self.subscribed.load(Ordering::Acquire) > 0
+    }
+
+    /// Returns how many messages went through the bus.
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    /// Publishes messages in their order, waiting for room while links have not read the last ones.
+    ///
+    /// # Errors
+    /// [`BusError::RouterEnded`].
+    pub async fn publish(&self, messages: Vec<Arc<Message>>) -> Result<(), BusError> {
+        let mut rest = messages.into_iter().peekable();
+        while rest.peek().is_some() {
+            let (mut units, mut together) = (0, Vec::new());
+            while let Some(message) = rest.next_if(|message| self.gate.fits_with(units, message)) {
+                units += self.gate.units(&message);
+                together.push((bus_name(&message.topic), message));
+            }
+            self.gate.reserve(units).await?;
+            self.push(together, units)?;
+        }
+        Ok(())
+    }
+
+    /// Opens a link whose messages go to `sink`.
+    ///
+    /// # Errors
+    /// [`BusError::NoRoom`], [`BusError::RouterEnded`], [`BusError::Silent`].
+    pub async fn link(self: &Arc<Self>, sink: Arc<dyn Sink>) -> Result<Link, BusError> {
+        let (id, name) = {
+            let mut links = lock(&self.links);
+            links.opened += 1;
+            let id = links.opened;
+            (id, links.free_names.pop().unwrap_or_else(|| format!("link{id}")))
+        };
+        let (link_tx, link_rx) = match open(self.build.clone(), name.clone()).await {
+            Ok(link) => link,
+            Err(error) => {
+                lock(&self.links).free_names.push(name);
+                return Err(if self.is_dead() { BusError::RouterEnded } else { error });
+            }
+        };
+        Ok(link::start(self, id, name, (link_tx, link_rx), sink))
+    }
+
+    /// Hands messages with their room reserved to the router, and returns the number of the last.
+    fn push(&self, mut messages: Vec<(String, Arc<Message>)>, units: usize) -> Result<u64, BusError> {
+        let Some((last_topic, last)) = messages.pop() else { return Ok(0) };
+        let mut publisher = lock(&self.publisher);
+        {
+            let mut buffer = publisher.link.buffer();
+            for (topic, message) in messages {
+                let number = number_bytes(self.gate.append(message));
+                buffer.push_back(Packet::Publish(Publish::new(Bytes::from(topic), number, false), None));
+                self.published.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let number = self.gate.append(last);
+        self.published.fetch_add(1, Ordering::Relaxed);
+        // Within the publisher's lock, so that a checkpoint sees the messages and their room together.
+        self.gate.taken(units);
+        publisher.link.publish(last_topic, number_bytes(number)).map_err(|_| BusError::RouterEnded)?;
+        Ok(number)
+    }
+
+    /// Waits until every link has read what was published so far, and gives its room back.
+    async fn checkpoint(&self) {
+        let passed = {
+            let _publisher = lock(&self.publisher);
+            self.gate.snapshot()
+        };
+        let (read, mut all_read) = mpsc::channel::<()>(1);
+        for commands in lock(&self.links).commands.values() {
+            // Where a link's task has ended, there is nothing to wait for.
+            commands.send(Command::Checkpoint(read.clone())).unwrap_or_else(|_| ());
+        }
+        drop(read);
+        while all_read.recv().await.is_some() {}
+        self.gate.give_back(passed);
+    }
+
+    /// Notes a filter's use for good.
+    fn admit_filter(&self, filter: &str) -> Result<(), BusError> {
+        let mut links = lock(&self.links);
+        if !links.filters.contains(filter) {
+            if links.filters.len() >= self.filters_max {
+                return Err(BusError::TooManyFilters(self.filters_max));
+            }
+            links.filters.insert(filter.to_owned());
+        }
+        Ok(())
+    }
+}
+
+async fn give_room_back(bus: std::sync::Weak<Bus>) {
+    while let Some(bus) = bus.upgrade() {
+        // A deadline, so that a bus that nobody holds any more is not held here.
+        if tokio::time::timeout(Duration::from_secs(1), bus.gate.is_due()).await.is_ok() {
+            bus.checkpoint().await;
+        }
+    }
+}
+
+async fn open(build: Arc<Build>, name: String) -> Result<(LinkTx, LinkRx), BusError> {
+    // Building waits for the router's thread.
+    let built = tokio::task::spawn_blocking(move || build(&name));
+    match tokio::time::timeout(ANSWER_TIME_MAX, built).await {
+        Ok(Ok(Ok((link_tx, link_rx, _)))) => Ok((link_tx, link_rx)),
+        Ok(Ok(Err(_))) => Err(BusError::NoRoom),
+        Ok(Err(_)) => Err(BusError::RouterEnded),
+        Err(_) => Err(BusError::Silent(ANSWER_TIME_MAX)),
+    }
+}
+
+/// Returns a topic or a filter as the router knows it.
+fn bus_name(name: &str) -> String {
+    let prefix = if name.starts_with('$') { "d/" } else { "m/" };
+    format!("{prefix}{name}")
+}
+
+fn number_bytes(number: u64) -> Bytes {
+    Bytes::copy_from_slice(&number.to_be_bytes())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! What the broker counts, for statistics and health.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::log::Rate;
+
+/// The broker's counters. They only rise, but for the two that count what is there now.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Sockets accepted.
+    pub accepted: AtomicU64,
+    /// Sockets that never became a client: garbage, silence, no room.
+    pub refused: AtomicU64,
+    /// Clients connected now.
+    pub connected: AtomicU64,
+    /// Sessions kept now, connected or not.
+    pub sessions: AtomicU64,
+    /// Publishes received.
+    pub received: AtomicU64,
+    /// Publishes received on routed topics.
+    pub routed: AtomicU64,
+    /// Messages delivered to subscribers.
+    pub delivered: AtomicU64,
+    /// Messages to subscribers that could not keep up.
+    pub dropped: AtomicU64,
+    /// Connections ended for breaking the protocol.
+    pub violations: AtomicU64,
+    pub(super) dropped_lines: Rate,
+    pub(super) refused_lines: Rate,
+    pub(super) violation_lines: Rate,
+}
+
+impl Counters {
+    /// Adds one to a counter.
+    pub(super) fn add(counter: &AtomicU64, count: usize) {
+        counter.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a dropped message; tells whether to say so.
+    pub(super) fn dropped(&self) -> bool {
+        Counters::add(&self.dropped, 1);
+        self.dropped_lines.allows()
+    }
+}

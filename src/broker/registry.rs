@@ -1,0 +1,282 @@
+//! Who is connected, and whose session is kept.
+//!
+//! Owns the map of client ids to sessions: takeover, expiry, and the bound on sessions of absent clients.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex as AsyncMutex;
+use tokio_util::sync::CancellationToken;
+
+use super::bus::Link;
+use super::counters::Counters;
+use super::session::Session;
+use crate::config::Limits;
+
+/// The sessions of all clients.
+#[derive(Debug)]
+pub struct Registry {
+    limits: Arc<Limits>,
+    counters: Arc<Counters>,
+    clients: Mutex<Clients>,
+}
+
+#[derive(Debug, Default)]
+struct Clients {
+    by_id: HashMap<Arc<str>, Client>,
+    connected: usize,
+    connections: u64,
+}
+
+#[derive(Debug)]
+struct Client {
+    holding: Arc<Holding>,
+    presence: Presence,
+}
+
+#[derive(Debug)]
+enum Presence {
+    Connected { connection: u64, taken_over: CancellationToken },
+    Away { since: Instant, expiry: Duration },
+}
+
+/// A session with its link to the bus, which it has from its first subscription on.
+pub struct Holding {
+    /// The session.
+    pub session: Arc<Session>,
+    /// The link.
+    pub link: AsyncMutex<Option<Link>>,
+}
+
+impl std::fmt::Debug for Holding {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Holding").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+/// Says that as many clients are connected as the limits allow.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NoRoom;
+
+/// A connection's hold on its session; dropping it leaves the session as its expiry says.
+#[derive(Debug)]
+pub struct Attachment {
+    registry: Arc<Registry>,
+    /// The session.
+    pub holding: Arc<Holding>,
+    /// Whether the session was there before.
+    pub present: bool,
+    /// Cancelled when another connection takes the session over, or the hub stops.
+    pub ended: CancellationToken,
+    /// How long the session is kept after the connection.
+    pub expiry: Duration,
+    connection: u64,
+}
+
+impl Registry {
+    /// Makes an empty registry.
+    pub fn new(limits: Arc<Limits>, counters: Arc<Counters>) -> Arc<Registry> {
+        Arc::new(Registry { limits, counters, clients: Mutex::default() })
+    }
+
+    /// Attaches a connection to its client's session, taking it over from another connection where one holds it.
+    ///
+    /// # Errors
+    /// [`NoRoom`].
+    pub fn attach(
+        self: &Arc<Self>,
+        client_id: &str,
+        clean_start: bool,
+        expiry: Duration,
+        stop: &CancellationToken,
+    ) -> Result<Attachment, NoRoom> {
+        let mut clients = self.lock();
+        let takes_over =
+            matches!(clients.by_id.get(client_id), Some(Client { presence: Presence::Connected { .. }, .. }));
+        if !takes_over && clients.connected >= self.limits.connections {
+            return Err(NoRoom);
+        }
+        if !takes_over {
+            clients.connected += 1;
+        }
+        clients.connections += 1;
+        let connection = clients.connections;
+        let ended = stop.child_token();
+        let presence = Presence::Connected { connection, taken_over: ended.clone() };
+        let (holding, present) = match clients.by_id.entry(client_id.into()) {
+            MapEntry::Occupied(mut known) => {
+                let expired = known.get().presence.has_expired(Instant::now());
+                let client = known.get_mut();
+                if let Presence::Connected { taken_over, .. } = &client.presence {
+                    taken_over.cancel();
+                }
+                let present = !clean_start && !expired;
+                if !present {
+                    client.holding = self.new_holding(client.holding.session.client().clone());
+                }
+                client.presence = presence;
+                (client.holding.clone(), present)
+            }
+            MapEntry::Vacant(vacant) => {
+                let holding = self.new_holding(vacant.key().clone());
+                vacant.insert(Client { holding: holding.clone(), presence });
+                (holding, false)
+            }
+        };
+        self.count(&clients);
+        Ok(Attachment { registry: self.clone(), holding, present, ended, expiry, connection })
+    }
+
+    /// Tells whether a session is still there and nobody is connected to it, as its delayed will has to know.
+    pub fn is_away(&self, session: &Arc<Session>) -> bool {
+        let clients = self.lock();
+        match clients.by_id.get(session.client()) {
+            Some(client) if Arc::ptr_eq(&client.holding.session, session) => {
+                matches!(client.presence, Presence::Away { .. })
+            }
+            _ => true,
+        }
+    }
+
+    /// Drops the sessions whose time is over, and those away longest beyond the bound.
+    pub fn sweep(&self, now: Instant) {
+        let mut clients = self.lock();
+        clients.by_id.retain(|_, client| !client.presence.has_expired(now));
+        let mut away: Vec<(Instant, Arc<str>)> = clients
+            .by_id
+            .iter()
+            .filter_map(|(id, client)| match client.presence {
+                Presence::Away { since, .. } => Some((since, id.clone())),
+                Presence::Connected { .. } => None,
+            })
+            .collect();
+        if away.len() > self.limits.sessions {
+            away.sort_unstable();
+            let surplus = away.len() - self.limits.sessions;
+            tracing::warn!(
+                surplus,
+                "more sessions of absent clients than broker.limits.sessions: the oldest are forgotten"
+            );
+            for (_, id) in away.into_iter().take(surplus) {
+                clients.by_id.remove(&id);
+            }
+        }
+        self.count(&clients);
+    }
+
+    fn detach(&self, attachment: &Attachment) {
+        let mut clients = self.lock();
+        let client_id = attachment.holding.session.client();
+        let Some(client) = clients.by_id.get_mut(client_id) else { return };
+        match &client.presence {
+            Presence::Connected { connection, .. } if *connection == attachment.connection => {}
+            _ => return,
+        }
+        if attachment.expiry.is_zero() {
+            clients.by_id.remove(client_id);
+        } else {
+            client.presence = Presence::Away { since: Instant::now(), expiry: attachment.expiry };
+        }
+        clients.connected -= 1;
+        self.count(&clients);
+    }
+
+    fn new_holding(&self, client: Arc<str>) -> Arc<Holding> {
+        let session = Session::new(client, self.limits.clone(), self.counters.clone());
+        Arc::new(Holding { session: Arc::new(session), link: AsyncMutex::default() })
+    }
+
+    fn count(&self, clients: &Clients) {
+        self.counters.connected.store(clients.connected as u64, Ordering::Relaxed);
+        self.counters.sessions.store(clients.by_id.len() as u64, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Clients> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Presence {
+    fn has_expired(&self, now: Instant) -> bool {
+        match self {
+            Presence::Connected { .. } => false,
+            Presence::Away { since, expiry } => now.duration_since(*since) >= *expiry,
+        }
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.registry.detach(self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn registry(connections: usize, sessions: usize) -> Arc<Registry> {
+        let limits = Limits {
+            connections,
+            connections_pending: 1,
+            inflight: 10,
+            session_queue_messages: 10,
+            session_queue_bytes: 1000,
+            subscriptions: 10,
+            filters: 10,
+            sessions,
+            retained_messages: 1,
+            retained_bytes: 1,
+            session_expiry_max: HOUR,
+        };
+        Registry::new(Arc::new(limits), Arc::default())
+    }
+
+    fn attach(registry: &Arc<Registry>, id: &str, clean: bool, expiry: Duration) -> Result<Attachment, NoRoom> {
+        registry.attach(id, clean, expiry, &CancellationToken::new())
+    }
+
+    #[test]
+    fn a_second_connection_takes_over_and_the_first_leaves_no_mark() {
+        let registry = registry(1, 1);
+        let first = attach(&registry, "a", false, HOUR).unwrap();
+        let second = attach(&registry, "a", false, HOUR).unwrap();
+        assert!(first.ended.is_cancelled() && second.present);
+        assert!(Arc::ptr_eq(&first.holding, &second.holding));
+        drop(first);
+        assert!(!second.ended.is_cancelled());
+        assert_eq!(attach(&registry, "b", true, HOUR).unwrap_err(), NoRoom);
+        drop(second);
+        assert!(attach(&registry, "b", true, HOUR).is_ok());
+    }
+
+    #[test]
+    fn sessions_last_as_long_as_they_asked_for() {
+        let registry = registry(9, 9);
+        drop(attach(&registry, "kept", false, HOUR).unwrap());
+        drop(attach(&registry, "forgotten", false, Duration::ZERO).unwrap());
+        assert!(attach(&registry, "kept", false, HOUR).unwrap().present);
+        assert!(!attach(&registry, "forgotten", false, HOUR).unwrap().present);
+        assert!(!attach(&registry, "kept", true, HOUR).unwrap().present, "a clean start forgets");
+        registry.sweep(Instant::now() + HOUR);
+        assert!(registry.lock().by_id.is_empty());
+    }
+
+    #[test]
+    fn the_sessions_away_longest_make_room() {
+        let registry = registry(9, 2);
+        for id in ["a", "b", "c"] {
+            drop(attach(&registry, id, false, HOUR).unwrap());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        registry.sweep(Instant::now());
+        assert!(!attach(&registry, "a", false, HOUR).unwrap().present);
+        assert!(attach(&registry, "c", false, HOUR).unwrap().present);
+    }
+}

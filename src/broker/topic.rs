@@ -1,0 +1,90 @@
+//! Topic names and topic filters.
+//!
+//! Owns their validity and their matching, as both OASIS standards have it (MQTT 3.1.1 and 5, section 4.7). Pure.
+
+/// Tells whether a filter may be subscribed to: not empty, `+` alone in its level, `#` alone in the last.
+pub fn valid_filter(filter: &str) -> bool {
+    if filter.is_empty() || filter.contains('\0') {
+        return false;
+    }
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        let last = levels.peek().is_none();
+        match level {
+            "+" => {}
+            "#" if last => {}
+            _ if level.contains(['+', '#']) => return false,
+            _ => {}
+        }
+    }
+    true
+}
+
+/// Tells whether a valid filter matches a valid topic name. A wildcard in the first level matches no name that
+/// begins with `$`.
+pub fn matches(filter: &str, name: &str) -> bool {
+    if name.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut levels = name.split('/');
+    for wanted in filter.split('/') {
+        if wanted == "#" {
+            return true;
+        }
+        match levels.next() {
+            Some(level) if wanted == "+" || wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+/// Tells whether a filter is a shared subscription.
+pub fn is_shared(filter: &str) -> bool {
+    filter.starts_with("$share/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_valid_as_the_standard_says() {
+        for filter in ["#", "+", "a", "/", "a/+/b", "+/+", "a/#", "$SYS/#", "/+", "été/+"] {
+            assert!(valid_filter(filter), "{filter}");
+        }
+        for filter in ["", "a#", "a/#/b", "s+", "+s/a", "##", "a/b+/c", "#/", "a\0"] {
+            assert!(!valid_filter(filter), "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn filters_match_as_the_standard_says() {
+        for (filter, name) in [
+            ("#", "a/b"),
+            ("#", "/"),
+            ("a/#", "a"),
+            ("a/#", "a/b/c"),
+            ("+", "a"),
+            ("+/+", "/a"),
+            ("/+", "/a"),
+            ("a/+/c", "a//c"),
+            ("$SYS/#", "$SYS/uptime"),
+            ("été/+", "été/x"),
+        ] {
+            assert!(matches(filter, name), "{filter} {name}");
+        }
+        for (filter, name) in [
+            ("+", "/a"),
+            ("+", "a/b"),
+            ("a", "a/"),
+            ("a/", "a"),
+            ("a/+", "a"),
+            ("#", "$SYS/uptime"),
+            ("+/uptime", "$SYS/uptime"),
+            ("a/b", "A/b"),
+        ] {
+            assert!(!matches(filter, name), "{filter} {name}");
+        }
+    }
+}

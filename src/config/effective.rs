@@ -1,0 +1,165 @@
+//! Prints a configuration as the `hub.toml` that would bring it about.
+//!
+//! Owns that text and nothing else; what stands outside `hub.toml` is said in comments. It never reads a source.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Config, Limits, Pattern, Station};
+
+impl Config {
+    /// Returns the configuration as TOML that is valid as `hub.toml`, paths absolute.
+    pub fn effective(&self) -> String {
+        let mut text =
+            Text(String::from("# The effective configuration: defaults, file, environment and flags together.\n"));
+        station(&mut text, &self.station);
+        self.broker_section(&mut text);
+        limits(&mut text, &self.broker.limits);
+        self.ingest_section(&mut text);
+
+        text.section("store");
+        text.path("path", &self.store.path);
+        text.string("synchronous", self.store.synchronous.name());
+        text.line("batch_max", self.store.batch_max);
+        text.line("quarantine_bytes_max", self.store.quarantine_bytes_max);
+
+        text.section("health");
+        text.seconds("interval_s", self.health.interval);
+        text.seconds("write_silence_s", self.health.write_silence);
+        text.line("write_failures_max", self.health.write_failures_max);
+
+        text.section("stats");
+        text.seconds("interval_s", self.stats.interval);
+
+        text.section("http");
+        text.string("listen", &self.http.listen.map(|address| address.to_string()).unwrap_or_default());
+
+        text.section("log");
+        text.string("level", &self.log.level.as_str().to_lowercase());
+        if let Some(file) = &self.log.file {
+            text.path("file", file);
+        }
+        if !self.log.stderr {
+            text.comment("silent: not to stderr");
+        }
+        text.0
+    }
+
+    fn broker_section(&self, text: &mut Text) {
+        text.section("broker");
+        match &self.broker.config {
+            Some(path) => text.path("config", path),
+            None => text.comment("config: no rumqttd.toml, the built-in default"),
+        }
+        for listener in &self.broker.listeners {
+            text.comment(&format!(
+                "listener {:?}: {}, packets up to {} bytes, CONNECT within {} ms",
+                listener.name,
+                listener.address,
+                listener.packet_bytes_max,
+                listener.connect_timeout.as_millis()
+            ));
+        }
+        let router = &self.broker.router;
+        text.comment(&format!(
+            "router: {} links, {} segments of {} bytes for each filter",
+            router.max_connections, router.max_segment_count, router.max_segment_size
+        ));
+        text.comment(&format!("PID file: {}", absolute(&self.pid)));
+        text.line("allow_anonymous", self.broker.allow_anonymous);
+    }
+
+    fn ingest_section(&self, text: &mut Text) {
+        text.section("ingest");
+        text.line("queue_bytes", self.ingest.queue_bytes);
+        text.line("payload_bytes_max", self.ingest.payload_bytes_max);
+        text.seconds("clock_skew_max_s", self.ingest.clock_skew_max);
+        for route in &self.ingest.routes {
+            text.section("[ingest.route]");
+            text.string("kind", route.kind.name());
+            match &route.pattern {
+                Pattern::Level(level) => text.string("level", level),
+                Pattern::Filter(filter) => text.string("filter", filter),
+            }
+        }
+    }
+}
+
+fn station(text: &mut Text, station: &Station) {
+    text.section("station");
+    text.string("name", &station.name);
+    for (key, number) in
+        [("latitude", station.latitude), ("longitude", station.longitude), ("altitude_m", station.altitude_m)]
+    {
+        if let Some(number) = number {
+            text.line(key, format!("{number:?}"));
+        }
+    }
+    if let Some(timezone) = &station.timezone {
+        text.string("timezone", timezone);
+    }
+}
+
+fn limits(text: &mut Text, limits: &Limits) {
+    text.section("broker.limits");
+    text.line("connections", limits.connections);
+    text.line("connections_pending", limits.connections_pending);
+    text.line("inflight", limits.inflight);
+    text.line("session_queue_messages", limits.session_queue_messages);
+    text.line("session_queue_bytes", limits.session_queue_bytes);
+    text.line("subscriptions", limits.subscriptions);
+    text.line("filters", limits.filters);
+    text.line("sessions", limits.sessions);
+    text.line("retained_messages", limits.retained_messages);
+    text.line("retained_bytes", limits.retained_bytes);
+    text.seconds("session_expiry_s_max", limits.session_expiry_max);
+}
+
+struct Text(String);
+
+impl Text {
+    fn section(&mut self, name: &str) {
+        self.0.push_str(&format!("\n[{name}]\n"));
+    }
+
+    fn comment(&mut self, comment: &str) {
+        // A control character, such as a line break in a path, would end the comment.
+        let comment: String = comment.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect();
+        self.0.push_str(&format!("# {comment}\n"));
+    }
+
+    fn line(&mut self, key: &str, value: impl Display) {
+        self.0.push_str(&format!("{key} = {value}\n"));
+    }
+
+    fn string(&mut self, key: &str, value: &str) {
+        self.line(key, quoted(value));
+    }
+
+    fn path(&mut self, key: &str, path: &Path) {
+        self.string(key, &absolute(path));
+    }
+
+    fn seconds(&mut self, key: &str, duration: Duration) {
+        self.line(key, duration.as_secs());
+    }
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
+}
+
+/// Returns a TOML basic string.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            letter if letter.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(letter))),
+            letter => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

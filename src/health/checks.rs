@@ -1,0 +1,227 @@
+//! The verdicts: from progress stamps to what is wrong.
+//!
+//! Owns each check's threshold and its words. Pure: no clock, no I/O.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Below this much free space, the disk is about to be full: 64 MiB, about 30 days of readings.
+const DISK_FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
+
+/// What was found at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Now, Unix milliseconds.
+    pub now_ms: i64,
+    /// How long the canary took through the router, or why it did not come back.
+    pub round_trip: Result<Duration, String>,
+    /// Since when a batch is being written, Unix milliseconds.
+    pub writing_since_ms: Option<i64>,
+    /// Failed transactions since the last that committed.
+    pub failures_in_row: u32,
+    /// The error of the last failed transaction.
+    pub last_error: Option<String>,
+    /// Whether the store is degraded.
+    pub degraded: bool,
+    /// Bytes in the queue.
+    pub queue_bytes: usize,
+    /// The queue's bound, bytes.
+    pub queue_bytes_max: usize,
+    /// Readings lost since the start, for want of room in the queue.
+    pub lost: u64,
+    /// Whether the database can be read.
+    pub readable: Result<(), String>,
+    /// Whether the database's directory can be written.
+    pub directory_writable: bool,
+    /// Free space where the database is, bytes; `None` where it is unknown.
+    pub disk_free_bytes: Option<u64>,
+}
+
+/// What the configuration says about health.
+#[derive(Clone, Copy, Debug)]
+pub struct Thresholds {
+    /// How long a batch may wait for its commit.
+    pub write_silence: Duration,
+    /// Failed transactions in a row that are too many.
+    pub write_failures_max: u32,
+}
+
+/// How bad an issue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The hub does not do what it is for.
+    Failing,
+    /// The hub works, and somebody should look.
+    Degraded,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Issue {
+    /// The check, e.g. `store.write`.
+    pub id: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong and what to do, for a person.
+    pub text: String,
+}
+
+/// The verdict in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Nothing is wrong.
+    Ok,
+    /// Something is, and the hub works.
+    Degraded,
+    /// The hub does not do what it is for.
+    Failing,
+}
+
+/// Returns the verdict in one word.
+pub fn status(issues: &[Issue]) -> Status {
+    match issues.iter().map(|issue| issue.severity).min() {
+        None => Status::Ok,
+        Some(Severity::Degraded) => Status::Degraded,
+        Some(Severity::Failing) => Status::Failing,
+    }
+}
+
+/// Returns what is wrong, worst first.
+pub fn verdict(snapshot: &Snapshot, thresholds: Thresholds) -> Vec<Issue> {
+    let checks = [
+        broker(snapshot),
+        write(snapshot, thresholds),
+        read(snapshot),
+        queue(snapshot),
+        disk(snapshot),
+        directory(snapshot),
+    ];
+    let mut issues: Vec<Issue> = checks.into_iter().flatten().collect();
+    issues.sort_by_key(|issue| issue.severity);
+    issues
+}
+
+fn broker(snapshot: &Snapshot) -> Option<Issue> {
+    let error = snapshot.round_trip.as_ref().err()?;
+    let text = format!("the broker does not answer: {error}");
+    Some(Issue { id: "broker.round_trip", severity: Severity::Failing, text })
+}
+
+fn write(snapshot: &Snapshot, thresholds: Thresholds) -> Option<Issue> {
+    let error = snapshot.last_error.as_deref().unwrap_or("no error is known");
+    let waiting_ms = snapshot.writing_since_ms.map_or(0, |since| snapshot.now_ms.saturating_sub(since));
+    let silent = u128::try_from(waiting_ms).is_ok_and(|ms| ms >= thresholds.write_silence.as_millis());
+    if snapshot.failures_in_row == 0 && !silent {
+        return None;
+    }
+    let lasting = silent || snapshot.degraded || snapshot.failures_in_row >= thresholds.write_failures_max;
+    Some(Issue {
+        id: "store.write",
+        severity: if lasting { Severity::Failing } else { Severity::Degraded },
+        text: format!(
+            "the database has not been written for {} s ({} failures in a row: {error}); readings are kept and tried again",
+            waiting_ms / 1000,
+            snapshot.failures_in_row,
+        ),
+    })
+}
+
+fn read(snapshot: &Snapshot) -> Option<Issue> {
+    let error = snapshot.readable.as_ref().err()?;
+    let text = format!("the database cannot be read: {error}");
+    Some(Issue { id: "store.read", severity: Severity::Degraded, text })
+}
+
+fn queue(snapshot: &Snapshot) -> Option<Issue> {
+    let percent = snapshot.queue_bytes.saturating_mul(100) / snapshot.queue_bytes_max.max(1);
+    (percent >= 50).then(|| Issue {
+        id: "store.queue",
+        severity: if percent >= 90 { Severity::Failing } else { Severity::Degraded },
+        text: format!(
+            "the queue to the database is {percent} % full, {} readings without QoS are lost so far; \
+             see why the database is not written",
+            snapshot.lost
+        ),
+    })
+}
+
+fn disk(snapshot: &Snapshot) -> Option<Issue> {
+    let free = snapshot.disk_free_bytes.filter(|free| *free < DISK_FREE_BYTES_MIN)?;
+    let text = format!("only {} MiB are free on the database's disk; make room", free / (1024 * 1024));
+    Some(Issue { id: "store.disk", severity: Severity::Degraded, text })
+}
+
+fn directory(snapshot: &Snapshot) -> Option<Issue> {
+    (!snapshot.directory_writable).then(|| Issue {
+        id: "store.directory",
+        severity: Severity::Degraded,
+        text: "the database's directory cannot be written: SQLite needs it to open the database again; \
+               check its owner and rights, and whether the disk was mounted read-only after an error"
+            .to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THRESHOLDS: Thresholds = Thresholds { write_silence: Duration::from_secs(60), write_failures_max: 10 };
+
+    fn well() -> Snapshot {
+        Snapshot {
+            now_ms: 1_000_000,
+            round_trip: Ok(Duration::from_micros(50)),
+            writing_since_ms: None,
+            failures_in_row: 0,
+            last_error: None,
+            degraded: false,
+            queue_bytes: 0,
+            queue_bytes_max: 100,
+            lost: 0,
+            readable: Ok(()),
+            directory_writable: true,
+            disk_free_bytes: Some(1 << 40),
+        }
+    }
+
+    fn found(snapshot: &Snapshot) -> Vec<(&'static str, Severity)> {
+        verdict(snapshot, THRESHOLDS).into_iter().map(|issue| (issue.id, issue.severity)).collect()
+    }
+
+    #[test]
+    fn a_hub_without_readings_is_well() {
+        assert_eq!(found(&well()), []);
+        assert_eq!(status(&[]), Status::Ok);
+    }
+
+    #[test]
+    fn each_fault_has_its_issue() {
+        use Severity::{Degraded, Failing};
+        let cases: [(Snapshot, &str, Severity); 9] = [
+            (Snapshot { round_trip: Err("silent".into()), ..well() }, "broker.round_trip", Failing),
+            (Snapshot { failures_in_row: 1, ..well() }, "store.write", Degraded),
+            (Snapshot { failures_in_row: 10, ..well() }, "store.write", Failing),
+            (Snapshot { writing_since_ms: Some(940_000), ..well() }, "store.write", Failing),
+            (Snapshot { readable: Err("gone".into()), ..well() }, "store.read", Degraded),
+            (Snapshot { queue_bytes: 50, ..well() }, "store.queue", Degraded),
+            (Snapshot { queue_bytes: 90, ..well() }, "store.queue", Failing),
+            (Snapshot { disk_free_bytes: Some(1000), ..well() }, "store.disk", Degraded),
+            (Snapshot { directory_writable: false, ..well() }, "store.directory", Degraded),
+        ];
+        for (snapshot, id, severity) in cases {
+            assert_eq!(found(&snapshot), [(id, severity)]);
+        }
+        assert_eq!(found(&Snapshot { writing_since_ms: Some(940_001), ..well() }), [], "59.999 s");
+    }
+
+    #[test]
+    fn the_worst_comes_first_and_decides() {
+        let snapshot = Snapshot { directory_writable: false, round_trip: Err("silent".into()), ..well() };
+        let issues = verdict(&snapshot, THRESHOLDS);
+        assert_eq!(issues.iter().map(|issue| issue.id).collect::<Vec<_>>(), ["broker.round_trip", "store.directory"]);
+        assert_eq!(status(&issues), Status::Failing);
+    }
+}

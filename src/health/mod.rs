@@ -1,0 +1,210 @@
+//! Health: is the hub doing what it is for?
+//!
+//! Owns the gathering of progress stamps (here), the verdicts over them (`checks`, pure) and the statistics line
+//! (`statistics`). It never repairs anything: what can be repaired repairs itself, and health tells.
+
+pub mod checks;
+pub mod statistics;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Access, access, statvfs};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::checks::{Issue, Snapshot, Status, Thresholds};
+use self::statistics::{Figures, Statistics};
+use crate::broker::bus::Canary;
+use crate::broker::counters::Counters;
+use crate::clock::now_ms;
+use crate::config;
+use crate::ingest::Ingest;
+use crate::store::writer::Progress;
+use crate::store::{Queue, Reader};
+
+/// How long the canary and a read may take.
+const CHECK_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// What health looks at.
+pub struct Watched {
+    /// What the writer has done.
+    pub progress: Arc<Progress>,
+    /// The queue in front of it.
+    pub queue: Arc<Queue>,
+    /// What the broker has done.
+    pub counters: Arc<Counters>,
+    /// What the ingest has noted.
+    pub ingest: Arc<Ingest>,
+    /// The way through the router.
+    pub canary: Canary,
+    /// The database.
+    pub database: PathBuf,
+}
+
+/// The health of the running hub.
+pub struct Health {
+    watched: Watched,
+    thresholds: Thresholds,
+    started: Instant,
+}
+
+/// What `status` and `/healthz` answer.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The verdict.
+    pub status: Status,
+    /// What is wrong, worst first.
+    pub issues: Vec<Issue>,
+    /// The version of the hub.
+    pub version: &'static str,
+    /// Its process id.
+    pub pid: u32,
+    /// Since how long it runs, seconds.
+    pub uptime_s: u64,
+    /// The database.
+    pub database: PathBuf,
+    /// How long the canary took through the router, microseconds.
+    pub broker_round_trip_us: Option<u64>,
+    /// What was counted since the start.
+    pub figures: Figures,
+}
+
+impl Health {
+    /// Makes the health of a hub that has just started.
+    pub fn new(watched: Watched, settings: &config::Health) -> Health {
+        let thresholds =
+            Thresholds { write_silence: settings.write_silence, write_failures_max: settings.write_failures_max };
+        Health { watched, thresholds, started: Instant::now() }
+    }
+
+    /// Checks everything now.
+    pub async fn report(&self) -> Report {
+        let snapshot = self.snapshot().await;
+        let issues = checks::verdict(&snapshot, self.thresholds);
+        Report {
+            status: checks::status(&issues),
+            issues,
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            database: self.watched.database.clone(),
+            broker_round_trip_us: snapshot.round_trip.ok().map(micros),
+            figures: self.figures(),
+        }
+    }
+
+    /// Logs what is wrong every `interval`, and that it is over.
+    pub async fn watch(&self, interval: Duration, stop: CancellationToken) {
+        let mut ill_since: Option<Instant> = None;
+        while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
+            let Some(report) = stop.run_until_cancelled(self.report()).await else { return };
+            if !report.issues.is_empty() {
+                ill_since.get_or_insert_with(Instant::now);
+                let texts: Vec<&str> = report.issues.iter().map(|issue| issue.text.as_str()).collect();
+                warn!("Health check issues: {}", texts.join("; "));
+            } else if let Some(since) = ill_since.take() {
+                info!("Health check: all is well again, after {} s", since.elapsed().as_secs());
+            }
+        }
+    }
+
+    /// Logs a line of statistics every `interval`, and a last one at the end.
+    pub async fn count(&self, interval: Duration, stop: CancellationToken) {
+        let mut statistics = Statistics::begin(self.figures());
+        while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
+            info!("Statistics: {}", statistics.line(self.figures(), interval));
+        }
+    }
+
+    /// Logs the last line of statistics: the whole run.
+    pub fn final_line(&self) {
+        let ran = self.started.elapsed();
+        let line = Statistics::begin(Figures::default()).line(self.figures(), ran);
+        info!("Final statistics, after {} s: {line}", ran.as_secs());
+    }
+
+    fn figures(&self) -> Figures {
+        let Watched { progress, queue, counters, ingest, .. } = &self.watched;
+        Figures {
+            readings: progress.readings.load(Ordering::Relaxed),
+            quarantined: progress.quarantined.load(Ordering::Relaxed),
+            duplicates: progress.duplicates.load(Ordering::Relaxed),
+            lost: queue.shed(),
+            time_missing: ingest.time_missing(),
+            time_skewed: ingest.time_skewed(),
+            commits: progress.commits.load(Ordering::Relaxed),
+            commit_us: progress.commit_us.load(Ordering::Relaxed),
+            write_failures: progress.failures.load(Ordering::Relaxed),
+            last_commit_ms: progress.last_commit_ms.load(Ordering::Relaxed),
+            queue_jobs: queue.jobs() as u64,
+            queue_bytes: queue.bytes() as u64,
+            queue_bytes_peak: queue.bytes_peak() as u64,
+            clients: counters.connected.load(Ordering::Relaxed),
+            sessions: counters.sessions.load(Ordering::Relaxed),
+            connections: counters.accepted.load(Ordering::Relaxed),
+            connections_refused: counters.refused.load(Ordering::Relaxed),
+            violations: counters.violations.load(Ordering::Relaxed),
+            received: counters.received.load(Ordering::Relaxed),
+            delivered: counters.delivered.load(Ordering::Relaxed),
+            dropped: counters.dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    async fn snapshot(&self) -> Snapshot {
+        let Watched { progress, queue, canary, database, .. } = &self.watched;
+        let path = database.clone();
+        let looked = tokio::task::spawn_blocking(move || look_at(&path));
+        let disk = match tokio::time::timeout(CHECK_TIME_MAX, looked).await {
+            Ok(Ok(disk)) => disk,
+            _ => Disk { readable: Err(format!("no answer within {CHECK_TIME_MAX:?}")), ..Disk::default() },
+        };
+        Snapshot {
+            now_ms: now_ms(),
+            round_trip: canary.round_trip(CHECK_TIME_MAX).await.map_err(|error| error.to_string()),
+            writing_since_ms: Some(progress.writing_since_ms.load(Ordering::Relaxed)).filter(|since| *since > 0),
+            failures_in_row: progress.failures_in_row.load(Ordering::Relaxed),
+            last_error: progress.last_error(),
+            degraded: progress.degraded.load(Ordering::Relaxed),
+            queue_bytes: queue.bytes(),
+            queue_bytes_max: queue.bytes_max(),
+            lost: queue.shed(),
+            readable: disk.readable,
+            directory_writable: disk.directory_writable,
+            disk_free_bytes: disk.free_bytes,
+        }
+    }
+}
+
+/// What the disk says of the database.
+struct Disk {
+    readable: Result<(), String>,
+    directory_writable: bool,
+    free_bytes: Option<u64>,
+}
+
+impl Default for Disk {
+    fn default() -> Disk {
+        Disk { readable: Ok(()), directory_writable: true, free_bytes: None }
+    }
+}
+
+fn look_at(database: &Path) -> Disk {
+    let directory = match database.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let readable = Reader::open(database).and_then(|reader| reader.probe());
+    Disk {
+        readable: readable.map_err(|error| error.to_string()),
+        directory_writable: access(directory, Access::WRITE_OK).is_ok(),
+        free_bytes: statvfs(directory).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize)),
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

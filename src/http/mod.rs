@@ -1,0 +1,109 @@
+//! The hub over HTTP: health for machines, and the owner's socket for the hub's own commands.
+//!
+//! Owns the routes, the TCP listener and the Unix socket beside the database. It never touches the database itself.
+
+pub mod client;
+mod socket;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::health::checks::Status;
+use crate::health::{Health, Report};
+
+pub use self::socket::{OwnersSocket, SocketError, socket_path};
+
+/// How often a port that is taken is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a request may be under way when the hub stops.
+const END_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Binds the page's port; `None` where that is not possible now.
+pub async fn bind(address: SocketAddr) -> Option<TcpListener> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            warn!(
+                "cannot serve HTTP on {address}: {error}; the hub runs without and tries again, \
+                 choose another address with --http, or \"\" for none"
+            );
+            None
+        }
+    }
+}
+
+/// Serves HTTP on a TCP port until `stop`, binding it again and again where it was taken.
+pub async fn serve_tcp(address: SocketAddr, bound: Option<TcpListener>, health: Arc<Health>, stop: CancellationToken) {
+    let listener = match bound {
+        Some(listener) => listener,
+        None => match stop.run_until_cancelled(bind_in_the_end(address)).await {
+            Some(listener) => listener,
+            None => return,
+        },
+    };
+    serve(listener, health, stop).await;
+}
+
+/// Serves HTTP on the owner's socket until `stop`.
+pub async fn serve_socket(socket: OwnersSocket, health: Arc<Health>, stop: CancellationToken) {
+    let (listener, _removed_at_the_end) = socket.into_parts();
+    serve(listener, health, stop).await;
+}
+
+/// Returns where the owner's socket of a database is asked for its status.
+pub async fn status(database: &Path) -> Result<String, client::ClientError> {
+    client::get(&socket_path(database), "/api/v1/status").await
+}
+
+async fn bind_in_the_end(address: SocketAddr) -> TcpListener {
+    loop {
+        tokio::time::sleep(RETRY_INTERVAL).await;
+        if let Ok(listener) = TcpListener::bind(address).await {
+            info!("HTTP is served on {address} now");
+            return listener;
+        }
+    }
+}
+
+async fn serve<L>(listener: L, health: Arc<Health>, stop: CancellationToken)
+where
+    L: axum::serve::Listener,
+    L::Addr: std::fmt::Debug,
+{
+    let app = Router::new().route("/healthz", get(healthz)).route("/api/v1/status", get(report)).with_state(health);
+    let stopping = stop.clone();
+    let server = axum::serve(listener, app).with_graceful_shutdown(async move { stopping.cancelled().await });
+    let too_long = async {
+        stop.cancelled().await;
+        tokio::time::sleep(END_TIME_MAX).await;
+    };
+    tokio::select! {
+        ended = server => if let Err(error) = ended {
+            warn!("HTTP ended: {error}");
+        },
+        () = too_long => {}
+    }
+}
+
+async fn report(State(health): State<Arc<Health>>) -> Json<Report> {
+    Json(health.report().await)
+}
+
+async fn healthz(State(health): State<Arc<Health>>) -> (StatusCode, Json<Report>) {
+    let report = health.report().await;
+    let code = match report.status {
+        Status::Failing => StatusCode::SERVICE_UNAVAILABLE,
+        Status::Ok | Status::Degraded => StatusCode::OK,
+    };
+    (code, Json(report))
+}

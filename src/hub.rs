@@ -1,0 +1,313 @@
+//! The running hub: the one place that builds, wires, starts and stops the rooms.
+//!
+//! Owns the order of things. Start: locks, log, store, broker, health, HTTP, ready file. Stop: listeners close;
+//! sessions stop reading; the store writes what is queued and closes the database; the acks leave; HTTP ends; the locks
+//! go with the process. It has no rules of its own.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::broker::bus::{Bus, Canary};
+use crate::broker::{BrokerError, Running};
+use crate::config::Config;
+use crate::health::{Health, Watched};
+use crate::http::{self, OwnersSocket};
+use crate::ingest::{Ingest, Limits};
+use crate::lock::{self, LockError};
+use crate::log::{self, LogError, LogFile};
+use crate::store::{Queue, Settings, StoreError, Writer};
+
+/// How long the store may take to write what is queued when the hub stops. A lock of another program may add
+/// SQLite's busy timeout to it, and all has to end within 10 s.
+const STORE_END_TIME_MAX: Duration = Duration::from_secs(3);
+const SESSIONS_END_TIME_MAX: Duration = Duration::from_millis(1500);
+const ROUTER_LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Why the hub ended.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// Another hub runs.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The log cannot be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The database cannot be used, and waiting would not help.
+    #[error("the store of {path} ended: {source}")]
+    Store {
+        /// The database.
+        path: PathBuf,
+        /// The error.
+        source: StoreError,
+    },
+    /// The broker did not start.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// A part of the hub ended that should not.
+    #[error("{0} ended unexpectedly; the hub ends with it, so that it can be started whole again")]
+    PartEnded(&'static str),
+    /// The ready file or a signal handler could not be set up.
+    #[error("{doing}: {source}")]
+    System {
+        /// What was being done.
+        doing: String,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// A second signal came while the hub stopped.
+    #[error("stopped at once by a second signal; what was not acked will be sent again")]
+    Hurried,
+}
+
+/// What the ready file tells.
+#[derive(Serialize)]
+struct Ready {
+    pid: u32,
+    mqtt: Vec<String>,
+    http: Option<String>,
+}
+
+/// Runs the hub until a signal or a fault ends it.
+///
+/// # Errors
+/// [`HubError`], with its reason.
+pub async fn run(config: Config) -> Result<(), HubError> {
+    let _locks = lock::take(&config.pid, &config.store.path)?;
+    let log_file = log::start(&log::Settings {
+        level: config.log.level.to_string().to_lowercase(),
+        file: config.log.file.clone(),
+        silent: !config.log.stderr,
+    })?;
+    let mut signals = Signals::listen(log_file)?;
+    allow_many_files();
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        database = %config.store.path.display(),
+        "stationhub starts"
+    );
+    let hub = Hub::start(&config).await?;
+    if let Some(path) = &config.ready_file {
+        write_ready_file(path, &hub.ready())?;
+    }
+    hub.serve(&mut signals).await
+}
+
+/// The rooms that run.
+struct Hub {
+    database: PathBuf,
+    writer: Writer,
+    broker: Running,
+    health: Arc<Health>,
+    http_address: Option<String>,
+    background: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What ended the hub.
+enum Ended {
+    BySignal,
+    Writer(Option<Result<(), StoreError>>),
+    Router,
+}
+
+impl Hub {
+    async fn start(config: &Config) -> Result<Hub, HubError> {
+        let store_ended = |source| HubError::Store { path: config.store.path.clone(), source };
+        let queue = Arc::new(Queue::new(config.ingest.queue_bytes));
+        let settings = Settings {
+            path: config.store.path.clone(),
+            synchronous: config.store.synchronous,
+            batch_max: config.store.batch_max,
+            quarantine_bytes_max: config.store.quarantine_bytes_max,
+            write_failures_max: config.health.write_failures_max,
+        };
+        let writer = Writer::start(settings, queue.clone()).map_err(store_ended)?;
+        let limits = Limits {
+            payload_bytes_max: config.ingest.payload_bytes_max,
+            clock_skew_ms_max: u64::try_from(config.ingest.clock_skew_max.as_millis()).unwrap_or(u64::MAX),
+        };
+        let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits));
+        let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone()).await?;
+        let canary = Canary::open(&broker.bus()).await.map_err(BrokerError::from)?;
+        let watched = Watched {
+            progress: writer.progress(),
+            queue,
+            counters: broker.counters(),
+            ingest,
+            canary,
+            database: config.store.path.clone(),
+        };
+        let mut hub = Hub {
+            database: config.store.path.clone(),
+            writer,
+            broker,
+            health: Arc::new(Health::new(watched, &config.health)),
+            http_address: None,
+            background: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        hub.start_background(config).await;
+        Ok(hub)
+    }
+
+    /// Starts what watches and tells: the hub serves its clients without it, too.
+    async fn start_background(&mut self, config: &Config) {
+        let (health, stop) = (&self.health, &self.background);
+        for address in self.broker.addresses() {
+            info!("MQTT is served on {address}");
+        }
+        if let Some(address) = config.http.listen {
+            let bound = http::bind(address).await;
+            self.http_address =
+                bound.as_ref().and_then(|listener| listener.local_addr().ok()).map(|address| address.to_string());
+            if let Some(address) = &self.http_address {
+                info!("HTTP is served on {address}");
+            }
+            self.tasks.spawn(http::serve_tcp(address, bound, health.clone(), stop.clone()));
+        }
+        match OwnersSocket::bind(&self.database) {
+            Ok(socket) => {
+                self.tasks.spawn(http::serve_socket(socket, health.clone(), stop.clone()));
+            }
+            Err(error) => warn!("{error}"),
+        }
+        let (watching, counting) = (health.clone(), health.clone());
+        let (interval, stop_watching) = (config.health.interval, stop.clone());
+        self.tasks.spawn(async move { watching.watch(interval, stop_watching).await });
+        let (interval, stop_counting) = (config.stats.interval, stop.clone());
+        self.tasks.spawn(async move { counting.count(interval, stop_counting).await });
+    }
+
+    fn ready(&self) -> Ready {
+        Ready {
+            pid: std::process::id(),
+            mqtt: self.broker.addresses().iter().map(ToString::to_string).collect(),
+            http: self.http_address.clone(),
+        }
+    }
+
+    async fn serve(mut self, signals: &mut Signals) -> Result<(), HubError> {
+        let bus = self.broker.bus();
+        let ended = tokio::select! {
+            () = signals.stop() => Ended::BySignal,
+            end = self.writer.ended() => Ended::Writer(end),
+            () = router_ends(&bus) => Ended::Router,
+        };
+        let database = self.database.clone();
+        let stored = match &ended {
+            Ended::Writer(_) => {
+                self.broker.stop_reading().await;
+                self.broker.end_sessions(SESSIONS_END_TIME_MAX).await;
+                Ok(())
+            }
+            Ended::BySignal | Ended::Router => tokio::select! {
+                stored = self.stop() => stored,
+                () = signals.stop() => return Err(HubError::Hurried),
+            },
+        };
+        match ended {
+            Ended::Writer(Some(Err(source))) => Err(HubError::Store { path: database, source }),
+            Ended::Writer(_) => Err(HubError::PartEnded("the thread that writes to the database")),
+            Ended::Router => Err(HubError::PartEnded("the message router")),
+            Ended::BySignal => stored,
+        }
+    }
+
+    /// Stops everything in order.
+    async fn stop(self) -> Result<(), HubError> {
+        info!("stationhub stops");
+        self.broker.stop_reading().await;
+        let end = self.writer.stop(STORE_END_TIME_MAX).await;
+        self.broker.end_sessions(SESSIONS_END_TIME_MAX).await;
+        self.health.final_line();
+        self.background.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        info!("stationhub has stopped");
+        match end {
+            Some(Ok(())) => Ok(()),
+            Some(Err(source)) => Err(HubError::Store { path: self.database, source }),
+            None => Err(HubError::PartEnded("the thread that writes to the database")),
+        }
+    }
+}
+
+async fn router_ends(bus: &Arc<Bus>) {
+    while !bus.is_dead() {
+        tokio::time::sleep(ROUTER_LOOK_INTERVAL).await;
+    }
+}
+
+/// Writes the ready file as a whole: whoever waits for it never reads half of it.
+fn write_ready_file(path: &Path, ready: &Ready) -> Result<(), HubError> {
+    let failed = |source| HubError::System { doing: format!("cannot write the ready file {}", path.display()), source };
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    let json = serde_json::to_string(ready).map_err(|error| failed(error.into()))?;
+    let mut file = std::fs::File::create(&unfinished).map_err(failed)?;
+    writeln!(file, "{json}").map_err(failed)?;
+    std::fs::rename(&unfinished, path).map_err(failed)
+}
+
+/// Raises the soft limit of open files to the hard one, so that a crowd of peers does not use it up.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!("cannot raise the limit of open files: {error}");
+    }
+}
+
+/// The signals that the hub obeys.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    reopen: Signal,
+    log_file: Option<LogFile>,
+}
+
+impl Signals {
+    fn listen(log_file: Option<LogFile>) -> Result<Signals, HubError> {
+        let listen = |kind| {
+            signal(kind).map_err(|source| HubError::System { doing: "cannot listen to signals".to_owned(), source })
+        };
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+            reopen: listen(SignalKind::user_defined1())?,
+            log_file,
+        })
+    }
+
+    /// Waits for a signal to stop, and reopens the log meanwhile as often as it is asked to.
+    async fn stop(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => return,
+                _ = self.reopen.recv() => self.reopen_log(),
+            }
+        }
+    }
+
+    fn reopen_log(&self) {
+        let Some(log_file) = &self.log_file else { return };
+        match log_file.reopen() {
+            Ok(()) => info!("the log file was opened anew"),
+            Err(error) => error!("{error}; the old one is written on"),
+        }
+    }
+}

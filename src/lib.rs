@@ -1,0 +1,17 @@
+//! An MQTT broker and failsafe store for a weather station, in one binary.
+//!
+//! `docs/ARCHITECTURE.md` shows the house; each room's own page says what it owns and what it never does.
+
+pub mod broker;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod health;
+pub mod http;
+pub mod hub;
+pub mod ingest;
+pub mod lock;
+pub mod log;
+pub mod reading;
+pub mod simulate;
+pub mod store;

@@ -1,0 +1,134 @@
+//! The `stationhub` command: arguments in, exit code out.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use stationhub::cli::{Cli, Command, QuarantineCommand, QuarantineListArgs};
+use stationhub::config::Config;
+use stationhub::http::client::ClientError;
+use stationhub::store::Reader;
+use stationhub::{http, hub, simulate};
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+/// Worker threads, at most: a station's traffic does not need more, and each has a stack.
+const WORKERS_MAX: usize = 4;
+
+/// Exit codes other than 0.
+mod exit {
+    pub(super) const FAILED: u8 = 1;
+    pub(super) const USAGE: u8 = 2;
+    /// `status`: no hub runs.
+    pub(super) const NOT_RUNNING: u8 = 2;
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(Command::Simulate(args)) = cli.command {
+        return finish(play(args.into()));
+    }
+    let config = match Config::load(&cli.flags(), std::env::vars_os()) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    match cli.command {
+        None | Some(Command::Run(_)) => finish(run(config)),
+        Some(Command::Check(_)) => {
+            print!("{}", config.effective());
+            ExitCode::SUCCESS
+        }
+        Some(Command::Status(args)) => status(&config, args.json).unwrap_or_else(|error| finish(Err(error))),
+        Some(Command::Quarantine(QuarantineCommand::List(args))) => finish(quarantine(&config, &args)),
+        Some(Command::Simulate(_)) => ExitCode::SUCCESS,
+    }
+}
+
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, WORKERS_MAX);
+    Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()
+        .context("cannot start the hub's threads")
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(hub::run(config));
+    // A thread that is stuck in the system must not keep the hub from ending.
+    runtime.shutdown_background();
+    ended.inspect_err(|error| tracing::error!("{error}")).map_err(Into::into)
+}
+
+fn play(options: simulate::Options) -> anyhow::Result<()> {
+    runtime()?.block_on(async {
+        let stop = CancellationToken::new();
+        let stopping = stop.clone();
+        tokio::spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                stopping.cancel();
+            }
+        });
+        simulate::run(options, stop).await.map_err(Into::into)
+    })
+}
+
+/// Prints the running hub's status: exit 0 where it is well, 1 where not, 2 where no hub runs.
+fn status(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+    let answer = match runtime()?.block_on(http::status(&config.store.path)) {
+        Ok(answer) => answer,
+        Err(error @ ClientError::NotRunning { .. }) => {
+            eprintln!("{error}");
+            return Ok(ExitCode::from(exit::NOT_RUNNING));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let report: serde_json::Value = serde_json::from_str(&answer).context("the hub's answer is no JSON")?;
+    if json {
+        print_line(&answer)?;
+    } else {
+        print_line(http::client::in_words(&report).trim_end())?;
+    }
+    Ok(if report["status"] == "ok" { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+fn quarantine(config: &Config, args: &QuarantineListArgs) -> anyhow::Result<()> {
+    let listed = Reader::open(&config.store.path)
+        .and_then(|reader| reader.quarantine(args.limit))
+        .with_context(|| format!("{}", config.store.path.display()))?;
+    for message in &listed {
+        if args.json {
+            print_line(&serde_json::to_string(message)?)?;
+        } else {
+            print_line(&message.in_words())?;
+        }
+    }
+    if listed.is_empty() && std::io::stdout().is_terminal() {
+        print_line("The quarantine is empty.")?;
+    }
+    Ok(())
+}
+
+/// Prints a line; a reader that has seen enough, as `head` has, is no error.
+fn print_line(line: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        result => result.context("cannot print"),
+    }
+}

@@ -1,0 +1,115 @@
+//! What a station says, as values: readings, their kinds and their sources.
+//!
+//! Owns the types that travel from `ingest` to `store`. It never does I/O, never reads a clock and never changes
+//! a number: what a sensor sent is what is stored.
+
+use std::sync::Arc;
+
+/// Names a source of readings: the topic that it publishes on, without a trailing slash.
+pub type SourceId = Arc<str>;
+
+/// Holds a number as its sensor sent it, so that whole numbers stay whole in the database.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    /// A whole number.
+    Int(i64),
+    /// A finite number with a fraction.
+    Real(f64),
+}
+
+/// Tells which kind of reading a topic carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Weather meters: temperature, humidity, pressure, irradiance, wind and rain counts.
+    Weather,
+    /// A magnetometer: three axes of raw counts.
+    Magnetic,
+}
+
+impl Kind {
+    /// Returns the name that the configuration and the quarantine use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Weather => "weather",
+            Kind::Magnetic => "magnetic",
+        }
+    }
+}
+
+/// One sample of the weather meters. A field that the sensor did not send is `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Weather {
+    /// Sensor time, Unix seconds.
+    pub timestamp: i64,
+    /// Time between samples, milliseconds.
+    pub sample_interval: Option<Number>,
+    /// Air temperature, degrees Celsius.
+    pub temperature: Option<Number>,
+    /// Relative humidity, percent.
+    pub humidity: Option<Number>,
+    /// Air pressure at the station, hectopascal.
+    pub pressure: Option<Number>,
+    /// Irradiance, watt per square metre after calibration.
+    pub irradiance: Option<Number>,
+    /// Vane position, in the station's own unit.
+    pub wind_direction: Option<Number>,
+    /// Cumulative tips of the rain gauge.
+    pub rain_gauge_count: Option<Number>,
+    /// Cumulative closures of the anemometer.
+    pub anemometer_count: Option<Number>,
+}
+
+/// One sample of the magnetometer, raw counts per axis.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Magnetic {
+    /// Axis x, counts.
+    pub x: Number,
+    /// Axis y, counts.
+    pub y: Number,
+    /// Axis z, counts.
+    pub z: Number,
+}
+
+/// The sample itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sample {
+    /// From the weather meters.
+    Weather(Weather),
+    /// From the magnetometer.
+    Magnetic(Magnetic),
+}
+
+/// What the hub noted about a reading's time; kept beside it, never instead of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks(u8);
+
+impl Marks {
+    /// The sensor sent no time: the hub's receive time stands in its place.
+    pub const TIME_MISSING: Marks = Marks(1);
+    /// The sensor's time is further from the hub's clock than `ingest.clock_skew_max_s`.
+    pub const TIME_SKEWED: Marks = Marks(2);
+
+    /// Returns these marks and `other` together.
+    pub fn with(self, other: Marks) -> Marks {
+        Marks(self.0 | other.0)
+    }
+
+    /// Tells whether every mark of `other` is set.
+    pub fn has(self, other: Marks) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Returns the value of the database column, `None` where there is nothing to note.
+    pub fn column(self) -> Option<u8> {
+        (self.0 != 0).then_some(self.0)
+    }
+}
+
+/// A decoded reading, ready to be stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// What was measured.
+    pub sample: Sample,
+    /// What was noted about its time.
+    pub marks: Marks,
+}

@@ -1,0 +1,140 @@
+//! What can go wrong with the database, sorted by what the writer does about it.
+//!
+//! Owns the sorting of SQLite's result codes. It never retries and never logs: the writer decides.
+
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+
+/// What the writer does about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Passes by itself or by the owner's hand: keep everything, pause, try again, for ever.
+    Retry,
+    /// Concerns one message alone: that message goes to quarantine, the rest is stored.
+    Reject,
+    /// The file is damaged.
+    Corrupt,
+    /// Cannot be repaired by waiting: the hub ends with the reason.
+    Fatal,
+}
+
+/// An error of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite refused an operation.
+    #[error("{doing}: {source}")]
+    Sqlite {
+        /// What was being done.
+        doing: &'static str,
+        /// SQLite's own words.
+        source: rusqlite::Error,
+    },
+    /// The database was written by a newer hub.
+    #[error(
+        "{path} has schema version {found}, this hub knows up to {known}; start the newer hub, or name another file with --db"
+    )]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest version that this hub knows.
+        known: i64,
+    },
+    /// The file is no longer where it was opened.
+    #[error("{path} was moved or deleted while the hub runs; put it back, or restart the hub to begin a new one")]
+    Moved {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The writer thread could not be started, or a file beside the database could not be reached.
+    #[error("{doing} {path}: {source}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+}
+
+impl StoreError {
+    /// Returns what the writer does about this error.
+    pub fn class(&self) -> Class {
+        match self {
+            StoreError::Sqlite { source, .. } => class_of(source),
+            StoreError::Newer { .. } => Class::Fatal,
+            StoreError::Moved { .. } | StoreError::Io { .. } => Class::Retry,
+        }
+    }
+}
+
+fn class_of(error: &rusqlite::Error) -> Class {
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::SchemaChanged
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::OperationAborted
+            | ErrorCode::OutOfMemory,
+        ) => Class::Retry,
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => Class::Reject,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Class::Corrupt,
+        _ => Class::Fatal,
+    }
+}
+
+/// Says what was being done when SQLite refused.
+pub(crate) trait Doing<T> {
+    /// Wraps SQLite's error with `doing`.
+    fn doing(self, doing: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> Doing<T> for rusqlite::Result<T> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Sqlite { doing, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+
+    fn class(code: i32) -> Class {
+        class_of(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
+    }
+
+    #[test]
+    fn codes_are_sorted_by_what_is_done_about_them() {
+        for code in [
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_LOCKED,
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_IOERR,
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_CANTOPEN,
+        ] {
+            assert_eq!(class(code), Class::Retry, "code {code}");
+        }
+        for code in [ffi::SQLITE_CONSTRAINT, ffi::SQLITE_TOOBIG, ffi::SQLITE_MISMATCH] {
+            assert_eq!(class(code), Class::Reject, "code {code}");
+        }
+        for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB] {
+            assert_eq!(class(code), Class::Corrupt, "code {code}");
+        }
+        for code in [ffi::SQLITE_ERROR, ffi::SQLITE_MISUSE] {
+            assert_eq!(class(code), Class::Fatal, "code {code}");
+        }
+    }
+}

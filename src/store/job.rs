@@ -1,0 +1,109 @@
+//! What the writer is asked to store, and how the asker learns that it is on disk.
+//!
+//! Owns the types of the queue and the ack gate. The gate is a watermark: a connection numbers its jobs, the queue
+//! and the writer keep their order, so "everything up to number n is on disk" is one number.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::reading::{Reading, SourceId};
+
+/// One message on its way to disk.
+#[derive(Debug)]
+pub struct Job {
+    /// Where it came from.
+    pub origin: Origin,
+    /// What it became.
+    pub entry: Entry,
+    /// The raw payload, kept for the quarantine.
+    pub payload: Box<[u8]>,
+    /// How to recognise its redelivery; `None` at QoS 0.
+    pub delivery: Option<Delivery>,
+    /// Whom to tell once it is on disk; `None` at QoS 0.
+    pub ticket: Option<Ticket>,
+}
+
+/// Where a message came from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The topic it was published on, without a trailing slash.
+    pub source: SourceId,
+    /// The client that published it.
+    pub client: Arc<str>,
+    /// The QoS it was published with.
+    pub qos: u8,
+    /// When the hub received it, Unix milliseconds.
+    pub received_ms: i64,
+}
+
+/// What a message became.
+#[derive(Debug)]
+pub enum Entry {
+    /// A reading, for its table.
+    Reading(Box<Reading>),
+    /// Something that is no reading, for the quarantine.
+    Rejected {
+        /// Why, in one word or two.
+        reason: &'static str,
+        /// Where in the payload, and what was found.
+        detail: String,
+    },
+}
+
+/// Recognises a publish when it is delivered again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The packet id.
+    pub id: u16,
+    /// A digest of topic and payload.
+    pub digest: u64,
+    /// Whether the client marked it as sent before.
+    pub dup: bool,
+}
+
+/// A job's place in its connection's order.
+#[derive(Debug)]
+pub struct Ticket {
+    /// The connection's gate.
+    pub gate: Arc<AckGate>,
+    /// The job's number on that connection, counted from 1.
+    pub number: u64,
+}
+
+/// Tells a connection up to which of its jobs everything is on disk.
+#[derive(Debug)]
+pub struct AckGate {
+    stored: AtomicU64,
+    changed: Arc<Notify>,
+}
+
+impl AckGate {
+    /// Makes a gate that notifies `changed` whenever its watermark has risen.
+    pub fn new(changed: Arc<Notify>) -> AckGate {
+        AckGate { stored: AtomicU64::new(0), changed }
+    }
+
+    /// Returns the highest number whose job, like all before it, is on disk.
+    pub fn stored(&self) -> u64 {
+        self.stored.load(Ordering::Acquire)
+    }
+
+    /// Raises the watermark.
+    pub(super) fn raise(&self, number: u64) {
+        self.stored.store(number, Ordering::Release);
+        self.changed.notify_one();
+    }
+}
+
+impl Job {
+    /// Returns the bytes that this job occupies in the queue.
+    pub fn bytes(&self) -> usize {
+        let entry = match &self.entry {
+            Entry::Reading(_) => size_of::<Reading>(),
+            Entry::Rejected { detail, .. } => detail.len(),
+        };
+        size_of::<Job>() + entry + self.payload.len()
+    }
+}

@@ -1,0 +1,19 @@
+//! The store: one SQLite database, one writer, any number of read-only readers.
+//!
+//! Owns everything that touches the database file. It never speaks MQTT and never starts a tokio task: the writer
+//! is a thread of its own, fed by a bounded [`Queue`]. Data flows `Job` → queue → writer → disk → `AckGate`.
+
+mod delivery;
+pub mod error;
+pub mod job;
+pub mod queue;
+pub mod reader;
+mod schema;
+mod transaction;
+pub mod writer;
+
+pub use error::StoreError;
+pub use job::{AckGate, Delivery, Entry, Job, Origin, Ticket};
+pub use queue::Queue;
+pub use reader::{Quarantined, Reader};
+pub use writer::{Settings, Writer};

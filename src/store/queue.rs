@@ -1,0 +1,191 @@
+//! The bounded queue between the sessions and the writer.
+//!
+//! Owns the bound, in bytes, and the policy when it is reached: a job with a ticket waits for room (its client's
+//! socket is not read meanwhile), a job without one is shed and counted by the caller. It never touches SQLite.
+//! Room is given back only when a job's transaction has committed, so the bound holds for what the writer has
+//! taken, too.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::job::Job;
+
+/// The queue. Sessions push, the writer alone takes.
+#[derive(Debug)]
+pub struct Queue {
+    room: Semaphore,
+    bytes_max: usize,
+    jobs: AtomicUsize,
+    bytes: AtomicUsize,
+    bytes_peak: AtomicUsize,
+    shed: AtomicU64,
+    waiting: Mutex<Waiting>,
+    filled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+/// Says that the queue was closed: the hub stops.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Closed;
+
+impl Queue {
+    /// Makes a queue that holds at most `bytes_max` bytes.
+    pub fn new(bytes_max: usize) -> Queue {
+        let bytes_max = bytes_max.min(u32::MAX as usize).min(Semaphore::MAX_PERMITS);
+        Queue {
+            room: Semaphore::new(bytes_max),
+            bytes_max,
+            jobs: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            bytes_peak: AtomicUsize::new(0),
+            shed: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            filled: Condvar::new(),
+        }
+    }
+
+    /// Pushes jobs from the front of `jobs` for as long as there is room: one with a ticket that finds none ends the
+    /// pushing and stays in `jobs`, one without a ticket is shed.
+    pub fn push(&self, jobs: &mut VecDeque<Job>) {
+        let total = self.cost(&*jobs);
+        if self.take_room(total) {
+            return self.append(jobs.drain(..), total);
+        }
+        let mut fitting = VecDeque::new();
+        let mut bytes = 0;
+        while let Some(job) = jobs.pop_front() {
+            let cost = self.cost([&job]);
+            if self.take_room(cost) {
+                bytes += cost;
+                fitting.push_back(job);
+            } else if job.ticket.is_some() {
+                jobs.push_front(job);
+                break;
+            } else {
+                self.shed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.append(fitting.into_iter(), bytes);
+    }
+
+    /// Waits until there is room for `bytes` and pushes nothing: the caller pushes again.
+    ///
+    /// # Errors
+    /// [`Closed`] once the queue was closed.
+    pub async fn room_for(&self, bytes: usize) -> Result<(), Closed> {
+        let permits = u32::try_from(bytes.min(self.bytes_max)).unwrap_or(u32::MAX);
+        self.room.acquire_many(permits).await.map(drop).map_err(|_| Closed)
+    }
+
+    /// Closes the queue: nothing is pushed any more, the writer takes what is left.
+    pub fn close(&self) {
+        self.room.close();
+        self.lock().closed = true;
+        self.filled.notify_all();
+    }
+
+    /// Returns the number of jobs that are queued or being written.
+    pub fn jobs(&self) -> usize {
+        self.jobs.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes that are queued or being written.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns the most bytes that were ever queued.
+    pub fn bytes_peak(&self) -> usize {
+        self.bytes_peak.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bound, bytes.
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// Returns how many jobs without a ticket found no room and are lost.
+    pub fn shed(&self) -> u64 {
+        self.shed.load(Ordering::Relaxed)
+    }
+
+    /// Waits for jobs, then for at most `linger` for `most` of them, and moves up to `most` to `batch`; false once the
+    /// queue is closed and empty.
+    pub(super) fn take(&self, batch: &mut Vec<Job>, most: usize, linger: Duration) -> bool {
+        let mut waiting = self.lock();
+        while waiting.jobs.is_empty() {
+            if waiting.closed {
+                return false;
+            }
+            waiting = self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !linger.is_zero() {
+            (waiting, _) = self
+                .filled
+                .wait_timeout_while(waiting, linger, |waiting| !waiting.closed && waiting.jobs.len() < most)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let count = waiting.jobs.len().min(most);
+        batch.extend(waiting.jobs.drain(..count));
+        true
+    }
+
+    /// Pauses the writer for `pause`, or until the queue is closed; tells whether it is closed.
+    pub(super) fn pause(&self, pause: Duration) -> bool {
+        let waiting = self.lock();
+        let (waiting, _) = self
+            .filled
+            .wait_timeout_while(waiting, pause, |waiting| !waiting.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        waiting.closed
+    }
+
+    /// Gives back the room of jobs that are done with.
+    pub(super) fn release(&self, jobs: usize, bytes: usize) {
+        self.jobs.fetch_sub(jobs, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.room.add_permits(bytes);
+    }
+
+    /// Returns the room that jobs take. One that is larger than the whole queue takes all of it, so that it comes
+    /// through, alone.
+    pub(super) fn cost<'j>(&self, jobs: impl IntoIterator<Item = &'j Job>) -> usize {
+        jobs.into_iter().map(|job| job.bytes().min(self.bytes_max)).fold(0, usize::saturating_add)
+    }
+
+    fn take_room(&self, bytes: usize) -> bool {
+        let Ok(permits) = u32::try_from(bytes) else { return false };
+        self.room.try_acquire_many(permits).map(|permit| permit.forget()).is_ok()
+    }
+
+    fn append(&self, jobs: impl ExactSizeIterator<Item = Job>, bytes: usize) {
+        if jobs.len() == 0 {
+            return;
+        }
+        self.jobs.fetch_add(jobs.len(), Ordering::Relaxed);
+        let now = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.bytes_peak.fetch_max(now, Ordering::Relaxed);
+        let was_empty = {
+            let mut waiting = self.lock();
+            let was_empty = waiting.jobs.is_empty();
+            waiting.jobs.extend(jobs);
+            was_empty
+        };
+        if was_empty {
+            self.filled.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,133 @@
+//! Reading the database beside the writer.
+//!
+//! Owns read-only connections: they cannot write, and in WAL they neither wait for the writer nor make it wait.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use serde::Serialize;
+
+use super::error::{Doing, StoreError};
+
+/// A message in the quarantine.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Its number.
+    pub id: i64,
+    /// When the hub received it, Unix milliseconds.
+    pub received_ms: i64,
+    /// The topic it came on.
+    pub topic: String,
+    /// The client that sent it.
+    pub client_id: String,
+    /// The QoS it was sent with.
+    pub qos: u8,
+    /// Why it is no reading.
+    pub reason: String,
+    /// Where, and what was found.
+    pub detail: String,
+    /// Its payload where that is text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<String>,
+    /// Its payload in hexadecimal where it is no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_hex: Option<String>,
+}
+
+/// A read-only connection.
+#[derive(Debug)]
+pub struct Reader {
+    connection: Connection,
+}
+
+impl Reader {
+    /// Opens the database for reading alone.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn open(path: &Path) -> Result<Reader, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).doing("cannot open the database for reading")?;
+        connection.busy_timeout(Duration::from_secs(1)).doing("cannot set the busy timeout")?;
+        Ok(Reader { connection })
+    }
+
+    /// Reads one page, to see that reading works.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        self.connection
+            .query_row("SELECT id FROM weather_data ORDER BY id DESC LIMIT 1", [], |_| Ok(()))
+            .or_else(|error| match error {
+                rusqlite::Error::QueryReturnedNoRows => Ok(()),
+                other => Err(other),
+            })
+            .doing("cannot read the database")
+    }
+
+    /// Lists the newest `limit` messages of the quarantine, newest first.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn quarantine(&self, limit: u32) -> Result<Vec<Quarantined>, StoreError> {
+        const DOING: &str = "cannot read the quarantine";
+        let mut statement = self
+            .connection
+            .prepare(
+                "SELECT id, received_ms, topic, client_id, qos, reason, detail, payload
+                 FROM quarantine ORDER BY id DESC LIMIT ?1",
+            )
+            .doing(DOING)?;
+        let rows = statement
+            .query_map([limit], |row| {
+                let (payload, payload_hex) = match String::from_utf8(row.get(7)?) {
+                    Ok(text) => (Some(text), None),
+                    Err(bytes) => (None, Some(hex(bytes.as_bytes()))),
+                };
+                Ok(Quarantined {
+                    id: row.get(0)?,
+                    received_ms: row.get(1)?,
+                    topic: row.get(2)?,
+                    client_id: row.get(3)?,
+                    qos: row.get(4)?,
+                    reason: row.get(5)?,
+                    detail: row.get(6)?,
+                    payload,
+                    payload_hex,
+                })
+            })
+            .doing(DOING)?;
+        rows.collect::<Result<_, _>>().doing(DOING)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
+        text
+    })
+}
+
+impl Quarantined {
+    /// Returns the message in one line for a person: when, where, who, why, and how it begins.
+    pub fn in_words(&self) -> String {
+        let received = jiff::Timestamp::from_millisecond(self.received_ms).unwrap_or_default();
+        let payload = self.payload.as_deref().or(self.payload_hex.as_deref()).unwrap_or_default();
+        let beginning: String = payload.chars().take(60).collect();
+        let more = if payload.chars().nth(60).is_some() { "…" } else { "" };
+        format!(
+            "{}  {}  {}  from {}  {}: {}  {}{more}",
+            self.id,
+            received.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            self.topic.escape_debug(),
+            self.client_id.escape_debug(),
+            self.reason,
+            self.detail,
+            beginning.escape_debug(),
+        )
+    }
+}

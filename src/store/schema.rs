@@ -1,0 +1,193 @@
+//! The database's tables, and how an older file becomes today's.
+//!
+//! Owns every `CREATE` and `ALTER`. Migrations go forward only, each in one transaction. The first two tables and
+//! their indexes are the old station's: columns are added at their end, nothing that its programs read is changed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::error::{Doing, StoreError};
+use crate::config::Synchronous;
+
+/// The newest schema version that this hub knows, kept in `PRAGMA user_version`.
+pub const VERSION: i64 = 1;
+
+/// How long SQLite itself waits for another program's lock before it gives up.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const STATION_TABLES: &str = "
+CREATE TABLE IF NOT EXISTS weather_data (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  timestamp INTEGER NOT NULL,
+  sample_interval INTEGER,
+  temperature REAL,
+  humidity REAL,
+  pressure REAL,
+  irradiance REAL,
+  wind_direction INTEGER,
+  rain_gauge_count INTEGER,
+  anemometer_count INTEGER,
+  created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP
+);
+CREATE TABLE IF NOT EXISTS magnetic_flux_data (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  x REAL NOT NULL,
+  y REAL NOT NULL,
+  z REAL NOT NULL,
+  created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP
+);
+CREATE INDEX IF NOT EXISTS idx_weather_timestamp ON weather_data(timestamp);
+CREATE INDEX IF NOT EXISTS idx_weather_created ON weather_data(created_at);
+CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
+";
+
+/// `source`: who sends. `quarantine`: what could not be read, with its bytes. `delivery`: which QoS 1 and 2
+/// publishes are stored, one row per client and transaction, `marks` being 10 bytes each: packet id, digest.
+const HUB_TABLES: &str = "
+CREATE TABLE source (
+  id INTEGER PRIMARY KEY,
+  topic TEXT NOT NULL UNIQUE,
+  first_seen_ms INTEGER NOT NULL
+);
+CREATE TABLE quarantine (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  received_ms INTEGER NOT NULL,
+  topic TEXT NOT NULL,
+  client_id TEXT NOT NULL,
+  qos INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  detail TEXT NOT NULL,
+  payload BLOB NOT NULL
+);
+CREATE TABLE delivery (
+  id INTEGER PRIMARY KEY,
+  client_id TEXT NOT NULL,
+  marks BLOB NOT NULL
+);
+";
+
+/// The hub's own columns on the station's tables. `marks`: 1 the sensor sent no time, 2 its time is far from the
+/// hub's clock, 3 both.
+const ADDED_COLUMNS: [&str; 3] = ["source_id INTEGER", "received_ms INTEGER", "marks INTEGER"];
+
+/// Opens the database for writing, brings its schema up to date and sets what every connection of the hub needs.
+///
+/// # Errors
+/// SQLite's, and [`StoreError::Newer`] where the file was written by a newer hub.
+pub fn open(path: &Path, synchronous: Synchronous) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).doing("cannot open the database")?;
+    connection.busy_timeout(BUSY_TIMEOUT).doing("cannot set the busy timeout")?;
+    refuse_newer(&connection, path)?;
+    connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
+        .doing("cannot switch the database to WAL")?;
+    for (name, value) in [
+        ("synchronous", synchronous.name()),
+        ("foreign_keys", "ON"),
+        ("temp_store", "MEMORY"),
+        ("journal_size_limit", "8388608"),
+    ] {
+        connection
+            .pragma_update_and_check(None, name, value, |_| Ok(()))
+            .or_else(|error| match error {
+                rusqlite::Error::QueryReturnedNoRows => Ok(()),
+                other => Err(other),
+            })
+            .doing("cannot set up the database connection")?;
+    }
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+fn version(connection: &Connection) -> Result<i64, StoreError> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0)).doing("cannot read the database")
+}
+
+fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let found = version(connection)?;
+    if found > VERSION {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION });
+    }
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    if version(connection)? >= VERSION {
+        return Ok(());
+    }
+    const DOING: &str = "cannot bring the database's schema up to date";
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).doing(DOING)?;
+    transaction.execute_batch(STATION_TABLES).doing(DOING)?;
+    for table in ["weather_data", "magnetic_flux_data"] {
+        for column in ADDED_COLUMNS {
+            transaction.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column}")).doing(DOING)?;
+        }
+    }
+    transaction.execute_batch(HUB_TABLES).doing(DOING)?;
+    transaction.pragma_update(None, "user_version", VERSION).doing(DOING)?;
+    transaction.commit().doing(DOING)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_old_database_keeps_its_rows_and_its_columns_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("old.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(STATION_TABLES).unwrap();
+        old.execute_batch("INSERT INTO weather_data(timestamp, temperature) VALUES (7, 1.5)").unwrap();
+        drop(old);
+
+        let connection = open(&path, Synchronous::Full).unwrap();
+        let columns: Vec<String> = connection
+            .prepare("SELECT name FROM pragma_table_info('weather_data')")
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(columns[..3], ["id", "timestamp", "sample_interval"]);
+        assert_eq!(columns[11..], ["source_id", "received_ms", "marks"]);
+        let row: (i64, f64, Option<i64>) = connection
+            .query_row("SELECT timestamp, temperature, source_id FROM weather_data", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .unwrap();
+        assert_eq!(row, (7, 1.5, None));
+    }
+
+    #[test]
+    fn a_newer_database_is_refused_untouched() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new.db");
+        let newer = Connection::open(&path).unwrap();
+        newer.pragma_update(None, "user_version", 9999).unwrap();
+        drop(newer);
+        let error = open(&path, Synchronous::Full).unwrap_err();
+        assert!(matches!(error, StoreError::Newer { found: 9999, .. }), "{error}");
+    }
+
+    #[test]
+    fn connections_are_wal_and_full_by_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = open(&dir.path().join("a.db"), Synchronous::Full).unwrap();
+        let pragma = |name| -> String {
+            connection
+                .pragma_query_value(None, name, |row| {
+                    row.get::<_, rusqlite::types::Value>(0).map(|value| format!("{value:?}"))
+                })
+                .unwrap()
+        };
+        assert_eq!(pragma("journal_mode"), "Text(\"wal\")");
+        assert_eq!(pragma("synchronous"), "Integer(2)");
+        assert_eq!(pragma("foreign_keys"), "Integer(1)");
+        assert_eq!(pragma("busy_timeout"), "Integer(5000)");
+    }
+}

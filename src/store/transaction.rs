@@ -1,0 +1,319 @@
+//! One transaction: a batch of jobs becomes rows.
+//!
+//! Owns the writing connection and what is cached beside it (source numbers, delivery marks, the quarantine's
+//! size), keeping cache and file in step across rollbacks. It never retries: the writer does.
+
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rusqlite::types::{ToSql, ToSqlOutput};
+use rusqlite::{CachedStatement, Connection, params};
+
+use super::delivery::{Bounds, Marks};
+use super::error::{Class, Doing, StoreError};
+use super::job::{Entry, Job, Origin};
+use super::schema;
+use crate::config::Synchronous;
+use crate::reading::{Marks as TimeMarks, Number, Reading, Sample, SourceId};
+
+/// Sources that get a number of their own; readings of further ones are stored without.
+const SOURCES_MAX: usize = 4096;
+
+/// What a transaction did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) readings: u64,
+    pub(super) quarantined: u64,
+    pub(super) duplicates: u64,
+    pub(super) quarantine_dropped: u64,
+}
+
+/// The database, open for writing.
+#[derive(Debug)]
+pub(super) struct Database {
+    path: PathBuf,
+    file: (u64, u64),
+    connection: Connection,
+    sources: HashMap<SourceId, i64>,
+    sources_staged: Vec<SourceId>,
+    marks: Marks,
+    quarantine_bytes: i64,
+    quarantine_bytes_max: i64,
+    created_at: CreatedAt,
+}
+
+impl Database {
+    /// Opens the database and reads what is cached beside it.
+    pub(super) fn open(
+        path: &Path,
+        synchronous: Synchronous,
+        quarantine_bytes_max: u64,
+    ) -> Result<Database, StoreError> {
+        let connection = schema::open(path, synchronous)?;
+        let marks = Marks::load(&connection, Bounds::default())?;
+        let sources = load_sources(&connection)?;
+        let quarantine_bytes = connection
+            .query_row("SELECT coalesce(sum(length(payload)), 0) FROM quarantine", [], |row| row.get(0))
+            .doing("cannot read the quarantine")?;
+        Ok(Database {
+            path: path.to_owned(),
+            file: identity(&stat(path)?),
+            connection,
+            sources,
+            sources_staged: Vec::new(),
+            marks,
+            quarantine_bytes,
+            quarantine_bytes_max: i64::try_from(quarantine_bytes_max).unwrap_or(i64::MAX),
+            created_at: CreatedAt::default(),
+        })
+    }
+
+    /// Stores a batch in one transaction: all of it is on disk, or none.
+    pub(super) fn store(&mut self, batch: &[Job]) -> Result<Outcome, StoreError> {
+        self.check_place()?;
+        let quarantine_bytes = self.quarantine_bytes;
+        let stored = self.store_in_transaction(batch);
+        if stored.is_ok() {
+            self.marks.committed();
+        } else {
+            if !self.connection.is_autocommit() {
+                self.connection
+                    .execute_batch("ROLLBACK")
+                    .unwrap_or_else(|error| tracing::debug!(%error, "rollback failed"));
+            }
+            self.marks.rolled_back();
+            self.quarantine_bytes = quarantine_bytes;
+            for source in self.sources_staged.drain(..) {
+                self.sources.remove(&source);
+            }
+        }
+        self.sources_staged.clear();
+        stored
+    }
+
+    /// Moves the log into the database file and closes it; the last one out removes `-wal` and `-shm`.
+    pub(super) fn close(self) -> Result<(), StoreError> {
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .doing("cannot move the write-ahead log into the database")?;
+        self.connection.close().map_err(|(_, error)| error).doing("cannot close the database")
+    }
+
+    /// Sees that the file is still where it was opened: SQLite would go on writing to a moved one.
+    fn check_place(&self) -> Result<(), StoreError> {
+        match std::fs::metadata(&self.path) {
+            Ok(metadata) if identity(&metadata) == self.file => Ok(()),
+            _ => Err(StoreError::Moved { path: self.path.clone() }),
+        }
+    }
+
+    fn store_in_transaction(&mut self, batch: &[Job]) -> Result<Outcome, StoreError> {
+        self.connection.execute_batch("BEGIN IMMEDIATE").doing("cannot begin a transaction")?;
+        let mut outcome = Outcome::default();
+        {
+            let mut tables = Tables::prepare(&self.connection)?;
+            for job in batch {
+                if let Some(delivery) = job.delivery {
+                    if self.marks.knows(&job.origin.client, delivery) {
+                        outcome.duplicates += 1;
+                        continue;
+                    }
+                    self.marks.stage(&job.origin.client, delivery);
+                }
+                let source = source_number(&mut self.sources, &mut self.sources_staged, &mut tables, &job.origin)?;
+                if tables.insert(job, source, &mut self.created_at)? {
+                    outcome.readings += 1;
+                } else {
+                    outcome.quarantined += 1;
+                    self.quarantine_bytes += i64::try_from(job.payload.len()).unwrap_or(i64::MAX);
+                }
+            }
+        }
+        self.marks.write(&self.connection)?;
+        outcome.quarantine_dropped = self.trim_quarantine()?;
+        self.connection.execute_batch("COMMIT").doing("cannot commit")?;
+        Ok(outcome)
+    }
+
+    /// Drops the oldest messages of the quarantine beyond its bound, and tells how many.
+    fn trim_quarantine(&mut self) -> Result<u64, StoreError> {
+        let mut dropped = 0;
+        while self.quarantine_bytes > self.quarantine_bytes_max {
+            let bytes: Option<i64> = self
+                .connection
+                .prepare_cached(
+                    "DELETE FROM quarantine WHERE id = (SELECT min(id) FROM quarantine)
+                     RETURNING length(payload)",
+                )
+                .and_then(|mut delete| delete.query_map([], |row| row.get(0))?.next().transpose())
+                .doing("cannot drop from the quarantine")?;
+            match bytes {
+                Some(bytes) => self.quarantine_bytes -= bytes,
+                None => self.quarantine_bytes = 0,
+            }
+            dropped += 1;
+        }
+        Ok(dropped)
+    }
+}
+
+/// The statements of one transaction.
+struct Tables<'c> {
+    weather: CachedStatement<'c>,
+    magnetic: CachedStatement<'c>,
+    quarantine: CachedStatement<'c>,
+    source: CachedStatement<'c>,
+}
+
+impl<'c> Tables<'c> {
+    fn prepare(connection: &'c Connection) -> Result<Tables<'c>, StoreError> {
+        let prepare = |sql| connection.prepare_cached(sql).doing("cannot prepare a statement");
+        Ok(Tables {
+            weather: prepare(
+                "INSERT INTO weather_data(timestamp, sample_interval, temperature, humidity, pressure, irradiance,
+                   wind_direction, rain_gauge_count, anemometer_count, created_at, source_id, received_ms, marks)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            )?,
+            magnetic: prepare(
+                "INSERT INTO magnetic_flux_data(x, y, z, created_at, source_id, received_ms, marks)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?,
+            quarantine: prepare(
+                "INSERT INTO quarantine(received_ms, topic, client_id, qos, reason, detail, payload)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?,
+            source: prepare("INSERT INTO source(topic, first_seen_ms) VALUES (?1, ?2) RETURNING id")?,
+        })
+    }
+
+    /// Inserts one job; false where it went to quarantine.
+    fn insert(&mut self, job: &Job, source: Option<i64>, created_at: &mut CreatedAt) -> Result<bool, StoreError> {
+        let reading = match &job.entry {
+            Entry::Reading(reading) => reading,
+            Entry::Rejected { reason, detail } => {
+                return self.reject(job, reason, detail).map(|()| false);
+            }
+        };
+        let inserted = self.insert_reading(reading, source, &job.origin, created_at);
+        match inserted.doing("cannot insert a reading") {
+            Ok(()) => Ok(true),
+            Err(error) if error.class() == Class::Reject => {
+                self.reject(job, "refused by the database", &error.to_string()).map(|()| false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn insert_reading(
+        &mut self,
+        reading: &Reading,
+        source: Option<i64>,
+        origin: &Origin,
+        created_at: &mut CreatedAt,
+    ) -> rusqlite::Result<()> {
+        let created_at = created_at.text(origin.received_ms);
+        let marks = TimeMarks::column(reading.marks);
+        match &reading.sample {
+            Sample::Weather(weather) => self.weather.execute(params![
+                weather.timestamp,
+                weather.sample_interval,
+                weather.temperature,
+                weather.humidity,
+                weather.pressure,
+                weather.irradiance,
+                weather.wind_direction,
+                weather.rain_gauge_count,
+                weather.anemometer_count,
+                created_at,
+                source,
+                origin.received_ms,
+                marks,
+            ]),
+            Sample::Magnetic(flux) => {
+                self.magnetic.execute(params![flux.x, flux.y, flux.z, created_at, source, origin.received_ms, marks,])
+            }
+        }
+        .map(drop)
+    }
+
+    fn reject(&mut self, job: &Job, reason: &str, detail: &str) -> Result<(), StoreError> {
+        let Origin { source, client, qos, received_ms } = &job.origin;
+        self.quarantine
+            .execute(params![received_ms, &**source, &**client, qos, reason, detail, &*job.payload])
+            .map(drop)
+            .doing("cannot write to the quarantine")
+    }
+}
+
+fn source_number(
+    sources: &mut HashMap<SourceId, i64>,
+    staged: &mut Vec<SourceId>,
+    tables: &mut Tables,
+    origin: &Origin,
+) -> Result<Option<i64>, StoreError> {
+    if let Some(&number) = sources.get(&origin.source) {
+        return Ok(Some(number));
+    }
+    if sources.len() >= SOURCES_MAX {
+        return Ok(None);
+    }
+    let number = tables
+        .source
+        .query_row(params![&*origin.source, origin.received_ms], |row| row.get(0))
+        .doing("cannot add a source")?;
+    sources.insert(origin.source.clone(), number);
+    staged.push(origin.source.clone());
+    Ok(Some(number))
+}
+
+fn load_sources(connection: &Connection) -> Result<HashMap<SourceId, i64>, StoreError> {
+    const DOING: &str = "cannot read the sources";
+    let mut statement = connection.prepare("SELECT topic, id FROM source").doing(DOING)?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?.into(), row.get(1)?))).doing(DOING)?;
+    rows.collect::<Result<_, _>>().doing(DOING)
+}
+
+fn stat(path: &Path) -> Result<Metadata, StoreError> {
+    std::fs::metadata(path).map_err(|_| StoreError::Moved { path: path.to_owned() })
+}
+
+/// Returns device and inode, which stay with a file wherever it is moved.
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The text of `created_at`, made once for each second: `YYYY-MM-DD HH:MM:SS` in UTC, as SQLite's
+/// `CURRENT_TIMESTAMP` writes it.
+#[derive(Debug, Default)]
+struct CreatedAt {
+    second: Option<i64>,
+    text: String,
+}
+
+impl CreatedAt {
+    fn text(&mut self, received_ms: i64) -> &str {
+        let second = received_ms.div_euclid(1000);
+        if self.second != Some(second) {
+            let time = Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH);
+            self.text = time.strftime("%Y-%m-%d %H:%M:%S").to_string();
+            self.second = Some(second);
+        }
+        &self.text
+    }
+}
+
+impl ToSql for Number {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match *self {
+            Number::Int(value) => value.into(),
+            Number::Real(value) => value.into(),
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "transaction_tests.rs"]
+mod tests;

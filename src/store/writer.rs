@@ -1,0 +1,352 @@
+//! The writer: the one thread that writes to the database.
+//!
+//! Owns group commit and what happens when the database cannot be written. It takes all that is queued, stores it in
+//! one transaction, and only then raises the ack gates: an ack means that the transaction has committed.
+//!
+//! What cannot be written is kept, in order, and tried again for ever with growing pauses; nothing is dropped from
+//! the queue. Errors are logged here and nowhere below, the first at once, then at a bounded rate, and their end.
+//! An error that waiting cannot mend ends the thread, and with it the hub.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::ErrorCode;
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use super::AckGate;
+use super::error::{Class, StoreError};
+use super::job::Job;
+use super::queue::Queue;
+use super::transaction::{Database, Outcome};
+use crate::clock::now_ms;
+use crate::config::Synchronous;
+
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// SQLite has already waited for its busy timeout, so another pause only adds to the delay.
+const PAUSE_MAX_BUSY: Duration = Duration::from_millis(250);
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// A commit faster than this needs no company: waiting would only add to the latency.
+const COMMIT_FAST: Duration = Duration::from_millis(2);
+const LINGER_MAX: Duration = Duration::from_millis(3);
+
+/// What the writer needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The database.
+    pub path: PathBuf,
+    /// How far a commit goes.
+    pub synchronous: Synchronous,
+    /// Jobs in one transaction, at most.
+    pub batch_max: usize,
+    /// Payload bytes in quarantine, at most.
+    pub quarantine_bytes_max: u64,
+    /// Failures in a row from which on the store counts as degraded.
+    pub write_failures_max: u32,
+}
+
+/// What the writer has done, read by health and statistics while it works.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Readings stored.
+    pub readings: AtomicU64,
+    /// Messages put into quarantine.
+    pub quarantined: AtomicU64,
+    /// Redeliveries that made no second row.
+    pub duplicates: AtomicU64,
+    /// Old messages dropped from a full quarantine.
+    pub quarantine_dropped: AtomicU64,
+    /// Transactions committed.
+    pub commits: AtomicU64,
+    /// Time spent in transactions that committed, microseconds.
+    pub commit_us: AtomicU64,
+    /// Failed transactions since the last success.
+    pub failures_in_row: AtomicU32,
+    /// Failed transactions in all.
+    pub failures: AtomicU64,
+    /// Whether the store is degraded.
+    pub degraded: AtomicBool,
+    /// When the last transaction committed, Unix milliseconds; 0 before the first.
+    pub last_commit_ms: AtomicI64,
+    /// Since when a batch is being written, Unix milliseconds; 0 while there is none.
+    pub writing_since_ms: AtomicI64,
+    last_error: Mutex<Option<String>>,
+}
+
+impl Progress {
+    /// Returns the error of the last failed transaction, until one succeeds.
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_last_error(&self, error: Option<String>) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    fn committed(&self, outcome: Outcome, took: Duration) {
+        self.readings.fetch_add(outcome.readings, Ordering::Relaxed);
+        self.quarantined.fetch_add(outcome.quarantined, Ordering::Relaxed);
+        self.duplicates.fetch_add(outcome.duplicates, Ordering::Relaxed);
+        self.quarantine_dropped.fetch_add(outcome.quarantine_dropped, Ordering::Relaxed);
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.commit_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.last_commit_ms.store(now_ms(), Ordering::Relaxed);
+        self.writing_since_ms.store(0, Ordering::Relaxed);
+    }
+}
+
+/// How the writer thread ended.
+pub type End = Result<(), StoreError>;
+
+/// The handle of the writer thread.
+#[derive(Debug)]
+pub struct Writer {
+    queue: Arc<Queue>,
+    progress: Arc<Progress>,
+    ended: oneshot::Receiver<End>,
+    thread: JoinHandle<()>,
+    give_up: Arc<AtomicBool>,
+}
+
+impl Writer {
+    /// Opens the database and starts the thread. A database that another program has locked is no error: the thread
+    /// waits for it.
+    ///
+    /// # Errors
+    /// Whatever else keeps the database from being opened.
+    pub fn start(settings: Settings, queue: Arc<Queue>) -> Result<Writer, StoreError> {
+        let database = match Database::open(&settings.path, settings.synchronous, settings.quarantine_bytes_max) {
+            Ok(database) => Some(database),
+            Err(error) if is_busy(&error) => {
+                warn!(path = %settings.path.display(), "{error}; the hub starts and waits for it");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let progress = Arc::new(Progress::default());
+        let give_up = Arc::new(AtomicBool::new(false));
+        let (end, ended) = oneshot::channel();
+        let mut work = Work {
+            settings,
+            queue: queue.clone(),
+            progress: progress.clone(),
+            give_up: give_up.clone(),
+            database,
+            trouble: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || {
+                let result = work.run();
+                work.queue.close();
+                end.send(result).unwrap_or_else(|_| ());
+            })
+            .map_err(|source| StoreError::Io {
+                doing: "cannot start the thread that writes to",
+                path: PathBuf::from("the database"),
+                source,
+            })?;
+        Ok(Writer { queue, progress, ended, thread, give_up })
+    }
+
+    /// Returns what the writer has done so far.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    /// Waits until the thread has ended; `None` where it panicked.
+    pub async fn ended(&mut self) -> Option<End> {
+        (&mut self.ended).await.ok()
+    }
+
+    /// Closes the queue and waits until the writer has stored what is left of it and closed the database. What cannot
+    /// be written within `deadline` is given up, counted and logged.
+    pub async fn stop(mut self, deadline: Duration) -> Option<End> {
+        self.queue.close();
+        if let Ok(end) = tokio::time::timeout(deadline, &mut self.ended).await {
+            return end.ok();
+        }
+        self.give_up.store(true, Ordering::Relaxed);
+        let end = self.ended.await.ok();
+        self.thread.join().unwrap_or_else(|_| ());
+        end
+    }
+}
+
+struct Work {
+    settings: Settings,
+    queue: Arc<Queue>,
+    progress: Arc<Progress>,
+    give_up: Arc<AtomicBool>,
+    database: Option<Database>,
+    trouble: Option<Trouble>,
+}
+
+/// A row of failures, from its first to the first success.
+struct Trouble {
+    since: Instant,
+    warned: Instant,
+    pause: Duration,
+}
+
+impl Work {
+    fn run(&mut self) -> End {
+        let mut batch = Vec::with_capacity(self.settings.batch_max);
+        let mut commit_time = Duration::ZERO;
+        let mut raised = Vec::new();
+        loop {
+            let linger = if commit_time <= COMMIT_FAST { Duration::ZERO } else { (commit_time / 5).min(LINGER_MAX) };
+            if !self.queue.take(&mut batch, self.settings.batch_max, linger) {
+                break;
+            }
+            self.progress.writing_since_ms.store(now_ms(), Ordering::Relaxed);
+            let Some(took) = self.store(&batch)? else { break };
+            commit_time = (commit_time * 3 + took) / 4;
+            self.done(&mut batch, &mut raised);
+        }
+        self.finish(batch.len())
+    }
+
+    /// Stores a batch, however long it takes; `None` where that was given up because the hub stops.
+    fn store(&mut self, batch: &[Job]) -> Result<Option<Duration>, StoreError> {
+        loop {
+            let start = Instant::now();
+            match self.attempt(batch) {
+                Ok(outcome) => {
+                    self.progress.committed(outcome, start.elapsed());
+                    self.recovered();
+                    if outcome.quarantine_dropped > 0 {
+                        warn!(
+                            dropped = outcome.quarantine_dropped,
+                            "the quarantine is full: its oldest messages were dropped"
+                        );
+                    }
+                    return Ok(Some(start.elapsed()));
+                }
+                Err(error) if error.class() == Class::Retry => {
+                    if self.failed(&error) {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn attempt(&mut self, batch: &[Job]) -> Result<Outcome, StoreError> {
+        let mut database = match self.database.take() {
+            Some(database) => database,
+            None => self.reopen()?,
+        };
+        let result = database.store(batch);
+        match &result {
+            Err(error) if !is_busy(error) => {
+                // After anything but a lock, a fresh connection: it re-reads what the file really holds. Closing
+                // moves the log into a file that was moved away, so that it is whole where it went.
+                database.close().unwrap_or_else(|error| tracing::debug!(%error, "close after a failure"));
+            }
+            _ => self.database = Some(database),
+        }
+        result
+    }
+
+    /// Opens the database again; never makes a new one, which would be taken for the old one when that comes back.
+    fn reopen(&self) -> Result<Database, StoreError> {
+        let Settings { path, synchronous, quarantine_bytes_max, .. } = &self.settings;
+        if !path.exists() {
+            return Err(StoreError::Moved { path: path.clone() });
+        }
+        Database::open(path, *synchronous, *quarantine_bytes_max)
+    }
+
+    /// Notes a failure, pauses, and tells whether to give up because the hub stops.
+    fn failed(&mut self, error: &StoreError) -> bool {
+        let progress = &self.progress;
+        progress.failures.fetch_add(1, Ordering::Relaxed);
+        let in_row = progress.failures_in_row.fetch_add(1, Ordering::Relaxed) + 1;
+        progress.set_last_error(Some(error.to_string()));
+        let now = Instant::now();
+        let first = self.trouble.is_none();
+        let trouble = self.trouble.get_or_insert(Trouble { since: now, warned: now, pause: PAUSE_MIN });
+        let waiting = self.queue.jobs();
+        if first || trouble.warned.elapsed() >= WARNING_INTERVAL {
+            trouble.warned = now;
+            warn!(failures = in_row, waiting, "cannot write to the database: {error}; nothing is lost, trying again");
+        }
+        if in_row == self.settings.write_failures_max {
+            progress.degraded.store(true, Ordering::Relaxed);
+            error!(
+                failures = in_row,
+                waiting,
+                "degraded mode: the database cannot be written ({error}); readings with QoS 1 and 2 wait unacked, \
+                 those with QoS 0 are kept up to {} bytes",
+                self.queue.bytes_max()
+            );
+        }
+        let pause = trouble.pause.min(if is_busy(error) { PAUSE_MAX_BUSY } else { PAUSE_MAX });
+        trouble.pause = (trouble.pause * 2).min(PAUSE_MAX);
+        let closed = self.queue.pause(pause);
+        if closed && !self.give_up.load(Ordering::Relaxed) {
+            std::thread::sleep(PAUSE_MIN);
+        }
+        self.give_up.load(Ordering::Relaxed)
+    }
+
+    fn recovered(&mut self) {
+        let Some(trouble) = self.trouble.take() else { return };
+        let failures = self.progress.failures_in_row.swap(0, Ordering::Relaxed);
+        self.progress.set_last_error(None);
+        let degraded = self.progress.degraded.swap(false, Ordering::Relaxed);
+        info!(
+            failures,
+            seconds = trouble.since.elapsed().as_secs(),
+            waiting = self.queue.jobs(),
+            "the database is written again{}",
+            if degraded { ": degraded mode has ended" } else { "" }
+        );
+    }
+
+    /// Gives back the room of a stored batch and raises the gates of its tickets.
+    fn done(&self, batch: &mut Vec<Job>, raised: &mut Vec<(Arc<AckGate>, u64)>) {
+        self.queue.release(batch.len(), self.queue.cost(batch.iter()));
+        for ticket in batch.drain(..).filter_map(|job| job.ticket) {
+            match raised.iter_mut().rev().take(4).find(|(gate, _)| Arc::ptr_eq(gate, &ticket.gate)) {
+                Some((_, number)) => *number = ticket.number,
+                None => raised.push((ticket.gate, ticket.number)),
+            }
+        }
+        for (gate, number) in raised.drain(..) {
+            gate.raise(number);
+        }
+    }
+
+    fn finish(&mut self, unwritten: usize) -> End {
+        let lost = unwritten.max(self.queue.jobs());
+        if lost > 0 {
+            error!(
+                messages = lost,
+                "stopped without storing what was queued: the database could not be written; QoS 1 and 2 were not \
+                 acked and will be sent again, QoS 0 is lost"
+            );
+        }
+        match self.database.take() {
+            Some(database) => database.close().or_else(|error| {
+                warn!("{error}; the next start does it");
+                Ok(())
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_busy(error: &StoreError) -> bool {
+    matches!(error, StoreError::Sqlite { source, .. } if matches!(
+        source.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    ))
+}

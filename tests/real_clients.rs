@@ -1,0 +1,207 @@
+//! Clients that are not ours: mosquitto's, paho for Python, rumqttc; each in 3.1.1 and 5 where it can.
+//!
+//! Owns the proof that an ordinary client finds an ordinary broker. Exact packets are in `broker.rs`.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::fs;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use rumqttc::{Client, Event, Incoming, MqttOptions, Outgoing, QoS};
+use support::sensor::weather;
+use support::{Hub, PATIENTLY, SOON, Site, program, skip, wait_for};
+
+const TOPIC: &str = "backacres/house/weatherstation/weathermeters/";
+const VERSIONS: [&str; 2] = ["311", "5"];
+
+/// Returns a mosquitto client with the hub's address and the protocol's version.
+fn mosquitto(name: &str, hub: &Hub, version: &str) -> Option<Command> {
+    let mut command = program(name)?;
+    command.args(["-h", "127.0.0.1", "-p", &hub.mqtt.port().to_string(), "-V", version]);
+    Some(command)
+}
+
+fn run(mut command: Command) -> Output {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    output
+}
+
+#[test]
+fn mosquitto_pub_returns_when_its_reading_is_stored() {
+    let site = Site::new();
+    let hub = site.start();
+    let mut number = 0;
+    for version in VERSIONS {
+        for qos in ["0", "1", "2"] {
+            let Some(mut publish) = mosquitto("mosquitto_pub", &hub, version) else {
+                return;
+            };
+            let reading = String::from_utf8(weather(1, number)).unwrap();
+            publish.args(["-t", TOPIC, "-q", qos, "-m", &reading]);
+            run(publish);
+            number += 1;
+            if qos == "0" {
+                wait_for("the row", SOON, || site.weather_count() == number as i64);
+            }
+            assert_eq!(site.weather_count(), number as i64);
+        }
+    }
+    let Some(mut lines) = mosquitto("mosquitto_pub", &hub, "311") else {
+        return;
+    };
+    let text: Vec<u8> = (0..200).flat_map(|line| [weather(2, line), b"\n".to_vec()].concat()).collect();
+    fs::write(site.file("lines"), text).unwrap();
+    lines.args(["-t", TOPIC, "-q", "1", "-l"]).stdin(fs::File::open(site.file("lines")).unwrap());
+    assert!(lines.status().unwrap().success());
+    assert_eq!(site.weather_count(), number as i64 + 200);
+}
+
+#[test]
+fn mosquitto_sub_gets_what_waited_for_it() {
+    let site = Site::new();
+    let hub = site.start();
+    for version in VERSIONS {
+        let session = || {
+            let mut command = mosquitto("mosquitto_sub", &hub, version)?;
+            let id = format!("display-{version}");
+            command.args(["-i", &id, "-c", "-q", "1", "-t", "house/+/lamp", "-W", "30"]);
+            if version == "5" {
+                command.args(["-x", "3600"]);
+            }
+            Some(command)
+        };
+        let Some(mut subscribe) = session() else {
+            return;
+        };
+        subscribe.arg("-E");
+        run(subscribe);
+        for number in ["1", "2", "3"] {
+            let mut publish = mosquitto("mosquitto_pub", &hub, version).unwrap();
+            publish.args(["-t", "house/hall/lamp", "-q", "1", "-m", number]);
+            run(publish);
+        }
+        let mut receive = session().unwrap();
+        receive.args(["-C", "3", "-v"]);
+        let text = String::from_utf8(run(receive).stdout).unwrap();
+        assert_eq!(text, "house/hall/lamp 1\nhouse/hall/lamp 2\nhouse/hall/lamp 3\n");
+    }
+}
+
+/// A child that does not outlive its test.
+struct Guarded(Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn mosquitto_sub_gets_live_messages_at_each_qos() {
+    let site = Site::new();
+    let hub = site.start();
+    for version in VERSIONS {
+        for qos in ["0", "1", "2"] {
+            let Some(mut subscribe) = mosquitto("mosquitto_sub", &hub, version) else {
+                return;
+            };
+            subscribe.args(["-t", "live/#", "-q", qos, "-C", "1", "-W", "30"]);
+            let mut child = Guarded(subscribe.stdout(Stdio::piped()).spawn().unwrap());
+            // Nothing tells when the subscription stands: publish until the subscriber has had its message.
+            wait_for("the subscriber's end", PATIENTLY, || {
+                let mut publish = mosquitto("mosquitto_pub", &hub, version).unwrap();
+                publish.args(["-t", "live/a", "-q", qos, "-m", "hello"]);
+                run(publish);
+                child.0.try_wait().unwrap().is_some()
+            });
+            let mut text = String::new();
+            std::io::Read::read_to_string(child.0.stdout.as_mut().unwrap(), &mut text).unwrap();
+            assert_eq!(text, "hello\n", "MQTT {version}, QoS {qos}");
+        }
+    }
+}
+
+/// Subscribes, publishes at each QoS, waits for what comes back, and sends readings.
+const PAHO: &str = r#"
+import sys, threading
+import paho.mqtt.client as mqtt
+port, version, reading = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+protocol = mqtt.MQTTv5 if version == "5" else mqtt.MQTTv311
+client = mqtt.Client(client_id="paho+" + version, protocol=protocol)
+subscribed, received, got = threading.Event(), threading.Event(), []
+client.on_connect = lambda c, *rest: c.subscribe([("echo/#", 2), ("\u00e9t\u00e9/+", 1)])
+client.on_subscribe = lambda *rest: subscribed.set()
+def on_message(c, userdata, message):
+    got.append((message.topic, message.payload, message.qos))
+    if len(got) == 4:
+        received.set()
+client.on_message = on_message
+client.connect("127.0.0.1", port, keepalive=5)
+client.loop_start()
+assert subscribed.wait(20), "no SUBACK"
+for qos in (0, 1, 2):
+    client.publish("echo/%d" % qos, b"%d" % qos, qos).wait_for_publish(20)
+client.publish("\u00e9t\u00e9/x", b"x", 1).wait_for_publish(20)
+assert received.wait(20), got
+expected = [("echo/0", b"0", 0), ("echo/1", b"1", 1), ("echo/2", b"2", 2), ("\u00e9t\u00e9/x", b"x", 1)]
+assert sorted(got) == sorted(expected), got
+infos = [client.publish("paho/weathermeters/", reading, qos) for qos in (1, 2) for _ in range(50)]
+for info in infos:
+    info.wait_for_publish(20)
+    assert info.is_published()
+client.disconnect()
+client.loop_stop()
+print("done")
+"#;
+
+#[test]
+fn paho_for_python_finds_an_ordinary_broker() {
+    let Some(mut probe) = program("python3") else {
+        return;
+    };
+    let has_paho = probe.args(["-c", "import paho.mqtt.client"]).output().unwrap();
+    if !has_paho.status.success() {
+        return skip("python3 has no paho-mqtt", true);
+    }
+    let site = Site::new();
+    let hub = site.start();
+    fs::write(site.file("client.py"), PAHO).unwrap();
+    let mut rows = 0;
+    for version in VERSIONS {
+        let mut python = program("python3").unwrap();
+        python.arg(site.file("client.py")).args([&hub.mqtt.port().to_string(), version]);
+        python.arg(String::from_utf8(weather(1, rows)).unwrap());
+        assert_eq!(String::from_utf8_lossy(&run(python).stdout), "done\n");
+        rows += 100;
+        assert_eq!(site.weather_count(), rows as i64);
+    }
+}
+
+#[test]
+fn rumqttc_is_acked_for_every_reading() {
+    let site = Site::new();
+    let hub = site.start();
+    let mut options = MqttOptions::new("rumqttc", "127.0.0.1", hub.mqtt.port());
+    options.set_keep_alive(Duration::from_secs(5));
+    let (client, mut connection) = Client::new(options, 300);
+    for number in 0..200 {
+        client.publish(TOPIC, QoS::AtLeastOnce, false, weather(1, number)).unwrap();
+    }
+    let mut acked = 0;
+    for event in connection.iter() {
+        match event.unwrap() {
+            Event::Incoming(Incoming::PubAck(_)) => acked += 1,
+            Event::Outgoing(Outgoing::Disconnect) => break,
+            _ => {}
+        }
+        if acked == 200 {
+            client.disconnect().unwrap();
+            acked += 1;
+        }
+    }
+    assert_eq!(site.weather_count(), 200);
+}
