@@ -103,6 +103,9 @@ pub(super) fn start(
         link_tx,
         link_rx,
         sink,
+        filters: Vec::new(),
+        pings_under_way: 0,
+        is_leaving: false,
         numbers: Vec::new(),
         found: Vec::new(),
         subscribing: VecDeque::new(),
@@ -121,6 +124,9 @@ struct Drain {
     link_tx: LinkTx,
     link_rx: LinkRx,
     sink: Arc<dyn Sink>,
+    filters: Vec<String>,
+    pings_under_way: usize,
+    is_leaving: bool,
     numbers: Vec<u64>,
     found: Vec<Numbered>,
     subscribing: VecDeque<oneshot::Sender<()>>,
@@ -151,15 +157,35 @@ impl Drain {
                 return;
             }
         }
+        // Where the router is gone, there is nothing to leave.
+        self.leave().await.unwrap_or_else(|_| ());
+    }
+
+    /// Leaves the router. Before the Disconnect, the link has to be idle there: the router panics on a `Ready` that
+    /// reaches it after the Disconnect, and goes to sleep over a removed link that it finds among those to be served.
+    /// Unsubscribed, and with every PINGREQ answered, it is neither.
+    async fn leave(&mut self) -> Result<(), LinkError> {
+        let filters = std::mem::take(&mut self.filters);
+        if !filters.is_empty() {
+            self.send(Packet::Unsubscribe(Unsubscribe { pkid: 1, filters }, None)).await?;
+        }
+        self.checkpoints = Checkpoints::default();
+        self.is_leaving = true;
+        self.ping().await?;
+        while self.pings_under_way > 0 {
+            let notification = self.link_rx.next().await;
+            self.read(notification).await?;
+        }
         let disconnect = Disconnect { reason_code: DisconnectReasonCode::NormalDisconnection };
         // Nothing is sent on this link after this: the router forgets it.
-        self.link_tx.send(Packet::Disconnect(disconnect, None)).await.map(drop).unwrap_or_else(|_| ());
+        self.send(Packet::Disconnect(disconnect, None)).await
     }
 
     async fn obey(&mut self, command: Command) -> Result<(), LinkError> {
         match command {
             Command::Subscribe { filters, done } => {
                 self.subscribing.push_back(done);
+                self.filters.extend_from_slice(&filters);
                 let filters = filters
                     .into_iter()
                     .map(|path| Filter {
@@ -173,6 +199,7 @@ impl Drain {
                 self.send(Packet::Subscribe(Subscribe { pkid: 1, filters }, None)).await
             }
             Command::Unsubscribe(filters) => {
+                self.filters.retain(|filter| !filters.contains(filter));
                 self.send(Packet::Unsubscribe(Unsubscribe { pkid: 1, filters }, None)).await
             }
             Command::Checkpoint(passed) => {
@@ -196,7 +223,10 @@ impl Drain {
                     answers = 0;
                 }
                 Some(other) => match Option::<Packet>::from(other) {
-                    Some(Packet::PingResp(_)) => answers += 1,
+                    Some(Packet::PingResp(_)) => {
+                        answers += 1;
+                        self.pings_under_way -= 1;
+                    }
                     Some(Packet::SubAck(..)) => {
                         if let Some(done) = self.subscribing.pop_front() {
                             // The asker may have given up.
@@ -217,7 +247,7 @@ impl Drain {
             };
         }
         self.hand_over();
-        if must_wake {
+        if must_wake && !(self.is_leaving && self.pings_under_way == 0) {
             self.link_rx.wake().await?;
         }
         self.answered(answers).await
@@ -237,14 +267,14 @@ impl Drain {
         }
     }
 
-    /// Counts PINGRESPs that came with no `Unschedule` behind them.
+    /// Counts the PINGRESPs that came with no `Unschedule` behind them, and asks again until there are two in a row.
     async fn answered(&mut self, answers: u8) -> Result<(), LinkError> {
-        if answers == 0 || self.checkpoints.proving.is_empty() {
+        if self.checkpoints.proving.is_empty() || self.pings_under_way > 0 {
             return Ok(());
         }
-        self.checkpoints.clean_answers += 1;
+        self.checkpoints.clean_answers += answers;
         if self.checkpoints.clean_answers < 2 {
-            return self.send(Packet::PingReq(PingReq)).await;
+            return self.ping().await;
         }
         self.checkpoints.proving.clear();
         self.prove_next().await
@@ -257,6 +287,11 @@ impl Drain {
         }
         self.checkpoints.proving = std::mem::take(&mut self.checkpoints.next);
         self.checkpoints.clean_answers = 0;
+        self.ping().await
+    }
+
+    async fn ping(&mut self) -> Result<(), LinkError> {
+        self.pings_under_way += 1;
         self.send(Packet::PingReq(PingReq)).await
     }
 
