@@ -236,11 +236,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
     /// Reads and writes until the connection has to end.
     async fn converse(&mut self, inbound: &mut Inbound, serving: &Serving<'_>, packet_bytes_max: usize) -> End {
         let mut heard = Instant::now();
+        let mut deaf = false;
         let silence = tokio::time::sleep(serving.keep_alive.unwrap_or(Duration::MAX));
         tokio::pin!(silence);
         loop {
             if let Err(end) = self.process(inbound, serving, packet_bytes_max).await {
                 return self.settle(inbound, serving, end).await;
+            }
+            if deaf {
+                self.output.clear();
             }
             let reads = !inbound.is_full() && self.output.len() < OUTPUT_BYTES_STOP;
             if !reads {
@@ -249,10 +253,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
             }
             self.input.reserve(READ_BYTES);
             tokio::select! {
-                written = self.writer.write_buf(&mut self.output), if !self.output.is_empty() => {
-                    if let Err(error) = written {
-                        return End::Gone(error.to_string());
-                    }
+                written = self.writer.write_buf(&mut self.output), if !self.output.is_empty() && !deaf => {
+                    // A sensor may send its reading and hang up at once: what it sent is read to the end.
+                    deaf = written.is_err();
                 }
                 read = self.reader.read_buf(&mut self.input), if reads => match read {
                     Ok(0) => return self.settle(inbound, serving, End::Gone("closed by the peer".to_owned())).await,
@@ -286,19 +289,25 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         serving: &Serving<'_>,
         packet_bytes_max: usize,
     ) -> Result<(), End> {
-        let received_ms = now_ms();
-        let mut taken = Ok(());
-        while taken.is_ok() && !inbound.is_full() {
-            taken = match wire::decode(serving.outlet.version, &mut self.input, packet_bytes_max) {
-                Ok(Some(packet)) => inbound.take(packet, received_ms, &mut self.output).await,
-                Ok(None) => break,
-                Err(error) => Err(error.into()),
-            };
+        loop {
+            let received_ms = now_ms();
+            let mut taken = Ok(true);
+            while matches!(taken, Ok(true)) && !inbound.is_full() {
+                taken = match wire::decode(serving.outlet.version, &mut self.input, packet_bytes_max) {
+                    Ok(Some(packet)) => inbound.take(packet, received_ms, &mut self.output).await.map(|()| true),
+                    Ok(None) => Ok(false),
+                    Err(error) => Err(error.into()),
+                };
+            }
+            // What came before a packet that ends the connection counts.
+            inbound.hand_over().await?;
+            let more = taken?;
+            self.fill_output(inbound, serving);
+            // Acks that left may have made room for packets that were read already.
+            if !more || inbound.is_full() {
+                break;
+            }
         }
-        // What came before a packet that ends the connection counts.
-        inbound.hand_over().await?;
-        taken?;
-        self.fill_output(inbound, serving);
         if self.input.is_empty() && self.input.capacity() > OUTPUT_BYTES_MAX {
             self.input = BytesMut::new();
         }

@@ -53,6 +53,8 @@ pub(super) struct Inbound {
     numbered: u64,
     due: VecDeque<Due>,
     jobs: VecDeque<Job>,
+    /// Whether the store's queue had no room for all of them.
+    stalled: bool,
     messages: Vec<Arc<Message>>,
     routes: VecDeque<(ByteString, Option<Routed>)>,
     /// What the client's DISCONNECT says of its session's life, seconds.
@@ -76,6 +78,7 @@ impl Inbound {
             numbered: 0,
             due: VecDeque::new(),
             jobs: VecDeque::new(),
+            stalled: false,
             messages: Vec::new(),
             routes: VecDeque::new(),
             session_expiry_s: None,
@@ -84,12 +87,12 @@ impl Inbound {
 
     /// Tells whether nothing more is to be read for now: the store's queue has no room, or the window is full.
     pub(super) fn is_full(&self) -> bool {
-        self.waits_for_room().is_some() || self.due.len() >= usize::from(self.broker.limits.inflight)
+        self.stalled || self.due.len() >= usize::from(self.broker.limits.inflight)
     }
 
     /// Returns the bytes of room that the next job waits for, if one does.
     pub(super) fn waits_for_room(&self) -> Option<usize> {
-        self.jobs.front().map(Job::bytes)
+        self.jobs.front().filter(|_| self.stalled).map(Job::bytes)
     }
 
     /// Tells whether acks are due.
@@ -132,6 +135,7 @@ impl Inbound {
     pub(super) async fn hand_over(&mut self) -> Result<(), End> {
         if !self.jobs.is_empty() {
             self.broker.queue.push(&mut self.jobs);
+            self.stalled = !self.jobs.is_empty();
         }
         if self.messages.is_empty() {
             return Ok(());

@@ -93,8 +93,9 @@ struct MagneticFields {
 }
 
 fn parse<'p, F: Deserialize<'p>>(payload: &'p [u8]) -> Result<F, Reject> {
-    let object = payload.trim_ascii_start().first() == Some(&b'{');
-    serde_json::from_slice(payload)
+    let payload = std::str::from_utf8(payload).map_err(|error| Reject::NotJson(format!("not UTF-8: {error}")))?;
+    let object = payload.trim_ascii_start().starts_with('{');
+    serde_json::from_str(payload)
         .or_else(|error: serde_json::Error| {
             Err(match error.classify() {
                 serde_json::error::Category::Data if object => Reject::WrongType(error.to_string()),
@@ -284,6 +285,7 @@ mod tests {
             (br#"{"temperature":NaN}"#, "not JSON"),
             (br#"{"temperature":1} trailing"#, "not JSON"),
             (b"\xff\xfe", "not JSON"),
+            (b"{\"utc\":1,\"note\":\"\xff\"}", "not JSON"),
             (b"[1,2,3]", "not an object"),
             (b"[]", "not an object"),
             (b"5", "not an object"),

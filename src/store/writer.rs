@@ -20,11 +20,12 @@ use tracing::{error, info, warn};
 
 use super::AckGate;
 use super::error::{Class, StoreError};
-use super::job::Job;
+use super::job::{Entry, Job};
 use super::queue::Queue;
 use super::transaction::{Database, Outcome};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
+use crate::log::Rate;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -138,6 +139,7 @@ impl Writer {
             give_up: give_up.clone(),
             database,
             trouble: None,
+            rejected_lines: Rate::default(),
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -185,6 +187,7 @@ struct Work {
     give_up: Arc<AtomicBool>,
     database: Option<Database>,
     trouble: Option<Trouble>,
+    rejected_lines: Rate,
 }
 
 /// A row of failures, from its first to the first success.
@@ -220,6 +223,7 @@ impl Work {
                 Ok(outcome) => {
                     self.progress.committed(outcome, start.elapsed());
                     self.recovered();
+                    self.tell_rejected(batch, outcome);
                     if outcome.quarantine_dropped > 0 {
                         warn!(
                             dropped = outcome.quarantine_dropped,
@@ -235,6 +239,26 @@ impl Work {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Says what went to quarantine, at a bounded rate.
+    fn tell_rejected(&self, batch: &[Job], outcome: Outcome) {
+        if outcome.quarantined == 0 {
+            return;
+        }
+        let mut told = 0;
+        for job in batch {
+            let Entry::Rejected { reason, detail } = &job.entry else { continue };
+            told += 1;
+            if self.rejected_lines.allows() {
+                let (topic, client) = (job.origin.source.escape_debug(), job.origin.client.escape_debug());
+                warn!(%topic, %client, "a message went to quarantine: {reason}: {detail}");
+            }
+        }
+        let refused = outcome.quarantined.saturating_sub(told);
+        if refused > 0 && self.rejected_lines.allows() {
+            warn!(refused, "readings that the database refused went to quarantine: see `stationhub quarantine list`");
         }
     }
 
