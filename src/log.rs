@@ -66,7 +66,7 @@ pub fn start(settings: &Settings) -> Result<Option<LogFile>, LogError> {
     let to_file =
         file.clone().map(|file| tracing_subscriber::fmt::layer().with_target(false).with_ansi(false).with_writer(file));
     // A second set-up in one process, as in tests, keeps the first.
-    tracing_subscriber::registry().with(filter).with(to_stderr).with(to_file).try_init().unwrap_or_else(|_| ());
+    tracing_subscriber::registry().with(filter).with(to_stderr).with(to_file).try_init().unwrap_or(());
     Ok(file)
 }
 

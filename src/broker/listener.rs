@@ -85,7 +85,7 @@ impl Listener {
                 Ok((stream, peer)) => {
                     Counters::add(&broker.counters.accepted, 1);
                     // A failure here leaves a slower socket, no worse.
-                    stream.set_nodelay(true).unwrap_or_else(|_| ());
+                    stream.set_nodelay(true).unwrap_or(());
                     let door = Door {
                         peer,
                         packet_bytes_max: settings.packet_bytes_max,

@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
+use serde_json::error::Category;
 
 use crate::reading::{Kind, Magnetic, Marks, Number, Reading, Sample, Weather};
 
@@ -95,15 +96,13 @@ struct MagneticFields {
 fn parse<'p, F: Deserialize<'p>>(payload: &'p [u8]) -> Result<F, Reject> {
     let payload = std::str::from_utf8(payload).map_err(|error| Reject::NotJson(format!("not UTF-8: {error}")))?;
     let object = payload.trim_ascii_start().starts_with('{');
-    serde_json::from_str(payload)
-        .or_else(|error: serde_json::Error| {
-            Err(match error.classify() {
-                serde_json::error::Category::Data if object => Reject::WrongType(error.to_string()),
-                serde_json::error::Category::Data => Reject::NotAnObject,
-                _ => Reject::NotJson(error.to_string()),
-            })
-        })
-        .and_then(|fields| if object { Ok(fields) } else { Err(Reject::NotAnObject) })
+    let fields = serde_json::from_str(payload).map_err(|error| match error.classify() {
+        Category::Data if object => Reject::WrongType(error.to_string()),
+        Category::Data => Reject::NotAnObject,
+        _ => Reject::NotJson(error.to_string()),
+    })?;
+    // An array would do as the fields in their order.
+    if object { Ok(fields) } else { Err(Reject::NotAnObject) }
 }
 
 fn weather(fields: WeatherFields, received_ms: i64, limits: Limits) -> Result<Reading, Reject> {

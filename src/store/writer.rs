@@ -146,7 +146,7 @@ impl Writer {
             .spawn(move || {
                 let result = work.run();
                 work.queue.close();
-                end.send(result).unwrap_or_else(|_| ());
+                end.send(result).unwrap_or(());
             })
             .map_err(|source| StoreError::Io {
                 doing: "cannot start the thread that writes to",
@@ -175,7 +175,7 @@ impl Writer {
         }
         self.give_up.store(true, Ordering::Relaxed);
         let end = self.ended.await.ok();
-        self.thread.join().unwrap_or_else(|_| ());
+        self.thread.join().unwrap_or(());
         end
     }
 }
@@ -200,16 +200,20 @@ struct Trouble {
 impl Work {
     fn run(&mut self) -> End {
         let mut batch = Vec::with_capacity(self.settings.batch_max);
-        let mut commit_time = Duration::ZERO;
+        let (mut commit_time, mut last_batch) = (Duration::ZERO, 0);
         let mut raised = Vec::new();
         loop {
-            let linger = if commit_time <= COMMIT_FAST { Duration::ZERO } else { (commit_time / 5).min(LINGER_MAX) };
+            // A lone sensor's ack never waits for company that does not come.
+            let alone = last_batch <= 1;
+            let linger =
+                if alone || commit_time <= COMMIT_FAST { Duration::ZERO } else { (commit_time / 5).min(LINGER_MAX) };
             if !self.queue.take(&mut batch, self.settings.batch_max, linger) {
                 break;
             }
             self.progress.writing_since_ms.store(now_ms(), Ordering::Relaxed);
             let Some(took) = self.store(&batch)? else { break };
             commit_time = (commit_time * 3 + took) / 4;
+            last_batch = batch.len();
             self.done(&mut batch, &mut raised);
         }
         self.finish(batch.len())

@@ -66,7 +66,7 @@ impl Link {
         self.subscribed.fetch_sub(filters.len(), Ordering::AcqRel);
         let filters = filters.iter().map(|filter| bus_name(filter)).collect();
         // Where the task has ended, so has the subscription.
-        self.commands.send(Command::Unsubscribe(filters)).unwrap_or_else(|_| ());
+        self.commands.send(Command::Unsubscribe(filters)).unwrap_or(());
     }
 
     /// Subscribes to names that already have their prefix.
@@ -158,7 +158,7 @@ impl Drain {
             }
         }
         // Where the router is gone, there is nothing to leave.
-        self.leave().await.unwrap_or_else(|_| ());
+        self.leave().await.unwrap_or(());
     }
 
     /// Leaves the router. Before the Disconnect, the link has to be idle there: the router panics on a `Ready` that
@@ -230,7 +230,7 @@ impl Drain {
                     Some(Packet::SubAck(..)) => {
                         if let Some(done) = self.subscribing.pop_front() {
                             // The asker may have given up.
-                            done.send(()).unwrap_or_else(|()| ());
+                            done.send(()).unwrap_or(());
                         }
                     }
                     _ => {}

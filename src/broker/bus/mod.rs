@@ -20,9 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttd::local::{LinkBuilder, LinkError, LinkRx, LinkTx};
+use rumqttd::local::{LinkBuilder, LinkRx, LinkTx};
 use rumqttd::protocol::{Packet, Publish};
-use rumqttd::{Notification, Router, RouterConfig};
+use rumqttd::{Router, RouterConfig};
 use tokio::sync::mpsc;
 
 use self::gate::Gate;
@@ -53,7 +53,8 @@ pub enum BusError {
     Silent(Duration),
 }
 
-type Build = dyn Fn(&str) -> Result<(LinkTx, LinkRx, Notification), LinkError> + Send + Sync;
+/// Opens a link; `None` where the router has no room or is gone.
+type Build = dyn Fn(&str) -> Option<(LinkTx, LinkRx)> + Send + Sync;
 
 /// The bus.
 pub struct Bus {
@@ -91,7 +92,10 @@ impl Bus {
         let gate = Gate::new(&config);
         let router = Router::new(0, config).spawn();
         let of_links = router.clone();
-        let build: Arc<Build> = Arc::new(move |name| LinkBuilder::new(name, of_links.clone()).build());
+        let build: Arc<Build> = Arc::new(move |name| {
+            let (link_tx, link_rx, _connack) = LinkBuilder::new(name, of_links.clone()).build().ok()?;
+            Some((link_tx, link_rx))
+        });
         let (link, answers) = open(build.clone(), "bus".to_owned()).await?;
         let bus = Arc::new(Bus {
             build,
@@ -190,7 +194,7 @@ impl Bus {
         let (read, mut all_read) = mpsc::channel::<()>(1);
         for commands in lock(&self.links).commands.values() {
             // Where a link's task has ended, there is nothing to wait for.
-            commands.send(Command::Checkpoint(read.clone())).unwrap_or_else(|_| ());
+            commands.send(Command::Checkpoint(read.clone())).unwrap_or(());
         }
         drop(read);
         while all_read.recv().await.is_some() {}
@@ -223,8 +227,8 @@ async fn open(build: Arc<Build>, name: String) -> Result<(LinkTx, LinkRx), BusEr
     // Building waits for the router's thread.
     let built = tokio::task::spawn_blocking(move || build(&name));
     match tokio::time::timeout(ANSWER_TIME_MAX, built).await {
-        Ok(Ok(Ok((link_tx, link_rx, _)))) => Ok((link_tx, link_rx)),
-        Ok(Ok(Err(_))) => Err(BusError::NoRoom),
+        Ok(Ok(Some(link))) => Ok(link),
+        Ok(Ok(None)) => Err(BusError::NoRoom),
         Ok(Err(_)) => Err(BusError::RouterEnded),
         Err(_) => Err(BusError::Silent(ANSWER_TIME_MAX)),
     }
