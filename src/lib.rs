@@ -15,3 +15,4 @@ pub mod log;
 pub mod reading;
 pub mod simulate;
 pub mod store;
+pub mod topic;

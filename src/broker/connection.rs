@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Broker;
 use super::counters::Counters;
+use super::end::End;
 use super::inbound::Inbound;
 use super::message;
 use super::registry::Attachment;
@@ -41,48 +42,6 @@ pub(super) struct Door {
     pub(super) connect_timeout: Duration,
     /// Cancelled when the socket has to make room for a newer one.
     pub(super) evicted: CancellationToken,
-}
-
-/// Why a connection ends.
-#[derive(Debug)]
-pub(super) enum End {
-    /// The client said goodbye.
-    Goodbye,
-    /// The client said goodbye and wants its will published.
-    GoodbyeWithWill,
-    /// The socket is closed or broken.
-    Gone(String),
-    /// The client was silent for longer than one and a half times its keep alive.
-    Silent,
-    /// The client broke the protocol.
-    Violation { code: u8, text: String },
-    /// Another connection took the session over.
-    TakenOver,
-    /// The hub stops.
-    Stopping,
-}
-
-impl End {
-    pub(super) fn violation(code: u8, text: &str) -> End {
-        End::Violation { code, text: text.to_owned() }
-    }
-
-    /// Returns MQTT 5's reason code for a DISCONNECT, where one is sent.
-    fn reason_code(&self) -> Option<u8> {
-        match self {
-            End::Goodbye | End::GoodbyeWithWill | End::Gone(_) => None,
-            End::Silent => Some(0x8D),
-            End::Violation { code, .. } => Some(*code),
-            End::TakenOver => Some(0x8E),
-            End::Stopping => Some(0x8B),
-        }
-    }
-}
-
-impl From<WireError> for End {
-    fn from(error: WireError) -> End {
-        End::Violation { code: error.reason_code(), text: error.to_string() }
-    }
 }
 
 /// Serves one socket.
@@ -194,7 +153,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
             attachment.expiry = Duration::from_secs(seconds.into()).min(broker.limits.session_expiry_max);
         }
         drop(inbound);
-        log_end(&end, door.peer, session.client(), broker);
+        end.log(door.peer, session.client(), &broker.counters);
         if !matches!(end, End::Goodbye | End::Stopping)
             && let Some(will) = will
         {
@@ -436,24 +395,4 @@ async fn last_will(will: Will, attachment: &Attachment, broker: &Arc<Broker>) {
             broker.publish_will(&will, &session).await;
         }
     });
-}
-
-fn log_end(end: &End, peer: SocketAddr, client: &str, broker: &Broker) {
-    let client = client.escape_debug();
-    match end {
-        End::Violation { text, .. } => {
-            Counters::add(&broker.counters.violations, 1);
-            if broker.counters.violation_lines.allows() {
-                tracing::warn!(%peer, %client, "a client was disconnected: {text}");
-            }
-        }
-        End::TakenOver if broker.counters.violation_lines.allows() => {
-            tracing::info!(%peer, %client, "a client connected again, its older connection is closed");
-        }
-        End::Silent if broker.counters.violation_lines.allows() => {
-            tracing::info!(%peer, %client, "a client was silent for longer than its keep alive allows");
-        }
-        End::Gone(why) => tracing::debug!(%peer, %client, "a client is gone: {why}"),
-        _ => tracing::debug!(%peer, %client, "a client left"),
-    }
 }

@@ -15,17 +15,17 @@ use tokio::sync::Notify;
 
 use super::Broker;
 use super::bus::Link;
-use super::connection::End;
 use super::counters::Counters;
+use super::end::End;
 use super::message::{self, Message};
 use super::registry::Holding;
 use super::session::Subscription;
-use super::topic;
 use super::wire::{
     self, Ack, AckKind, Packet, Publish, QoS, RetainHandling, Subscribe, SubscribeFilter, Unsubscribe, Version,
 };
 use crate::ingest::{Arrival, Routed};
 use crate::store::{AckGate, Job, Ticket};
+use crate::topic;
 
 /// Topics whose routes a connection remembers; a sensor has two.
 const ROUTES_KEPT: usize = 8;

@@ -9,13 +9,13 @@
 pub mod bus;
 mod connection;
 pub mod counters;
+mod end;
 mod inbound;
 pub mod listener;
 mod message;
 mod registry;
 mod retained;
 mod session;
-pub mod topic;
 pub mod wire;
 
 use std::collections::VecDeque;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytestring::ByteString;
 
 use super::message::Message;
-use super::topic;
+use crate::topic;
 
 /// The retained messages.
 #[derive(Debug)]

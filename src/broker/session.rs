@@ -15,9 +15,9 @@ use tokio::sync::Notify;
 use super::bus::{Numbered, Sink};
 use super::counters::Counters;
 use super::message::Message;
-use super::topic;
 use super::wire::{self, AckKind, PublishOut, QoS, Version};
 use crate::config::Limits;
+use crate::topic;
 
 /// A subscription with its options.
 #[derive(Clone, Debug)]

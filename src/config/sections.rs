@@ -13,8 +13,8 @@ use super::error::Problem;
 use super::listeners::{self, ADDRESS, Bus};
 use super::reader::Reader;
 use super::{Broker, Flags, Health, Http, Ingest, Limits, Log, Pattern, Route, Station, Stats, Store, Synchronous};
-use crate::broker::topic::valid_filter;
 use crate::reading::Kind;
+use crate::topic::valid_filter;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;

@@ -2,9 +2,9 @@
 //!
 //! Owns the matching of routes. Pure: no I/O, no state but the list.
 
-use crate::broker::topic;
 use crate::config::{Pattern, Route};
 use crate::reading::Kind;
+use crate::topic;
 
 /// Returns the kind of reading that a topic carries, by the first route that matches. A slash at the topic's end
 /// makes no difference.

@@ -71,6 +71,11 @@ impl Database {
         })
     }
 
+    /// Returns the device and inode of the file that is written.
+    pub(super) fn file(&self) -> (u64, u64) {
+        self.file
+    }
+
     /// Stores a batch in one transaction: all of it is on disk, or none.
     pub(super) fn store(&mut self, batch: &[Job]) -> Result<Outcome, StoreError> {
         self.check_place()?;

@@ -140,6 +140,7 @@ impl Writer {
             database,
             trouble: None,
             rejected_lines: Rate::default(),
+            last_file: None,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -188,6 +189,8 @@ struct Work {
     database: Option<Database>,
     trouble: Option<Trouble>,
     rejected_lines: Rate,
+    /// Device and inode of the database that was written last.
+    last_file: Option<(u64, u64)>,
 }
 
 /// A row of failures, from its first to the first success.
@@ -271,6 +274,7 @@ impl Work {
             Some(database) => database,
             None => self.reopen()?,
         };
+        self.last_file = Some(database.file());
         let result = database.store(batch);
         match &result {
             Err(error) if !is_busy(error) => {
@@ -289,7 +293,11 @@ impl Work {
         if !path.exists() {
             return Err(StoreError::Moved { path: path.clone() });
         }
-        Database::open(path, *synchronous, *quarantine_bytes_max)
+        let database = Database::open(path, *synchronous, *quarantine_bytes_max)?;
+        if self.last_file.is_some_and(|last| last != database.file()) {
+            warn!(path = %path.display(), "the database is another file than before: readings go into it from now on");
+        }
+        Ok(database)
     }
 
     /// Notes a failure, pauses, and tells whether to give up because the hub stops.

@@ -1,0 +1,71 @@
+//! How a connection ends.
+//!
+//! Owns the reasons, MQTT 5's code for each, and the log line.
+
+use std::net::SocketAddr;
+
+use super::counters::Counters;
+use super::wire::WireError;
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client said goodbye.
+    Goodbye,
+    /// The client said goodbye and wants its will published.
+    GoodbyeWithWill,
+    /// The socket is closed or broken.
+    Gone(String),
+    /// The client was silent for longer than one and a half times its keep alive.
+    Silent,
+    /// The client broke the protocol.
+    Violation { code: u8, text: String },
+    /// Another connection took the session over.
+    TakenOver,
+    /// The hub stops.
+    Stopping,
+}
+
+impl End {
+    pub(super) fn violation(code: u8, text: &str) -> End {
+        End::Violation { code, text: text.to_owned() }
+    }
+
+    /// Returns MQTT 5's reason code for a DISCONNECT, where one is sent.
+    pub(super) fn reason_code(&self) -> Option<u8> {
+        match self {
+            End::Goodbye | End::GoodbyeWithWill | End::Gone(_) => None,
+            End::Silent => Some(0x8D),
+            End::Violation { code, .. } => Some(*code),
+            End::TakenOver => Some(0x8E),
+            End::Stopping => Some(0x8B),
+        }
+    }
+
+    /// Says why the connection ended, at a bounded rate where a peer can cause it.
+    pub(super) fn log(&self, peer: SocketAddr, client: &str, counters: &Counters) {
+        let client = client.escape_debug();
+        match self {
+            End::Violation { text, .. } => {
+                Counters::add(&counters.violations, 1);
+                if counters.violation_lines.allows() {
+                    tracing::warn!(%peer, %client, "a client was disconnected: {text}");
+                }
+            }
+            End::TakenOver if counters.violation_lines.allows() => {
+                tracing::info!(%peer, %client, "a client connected again, its older connection is closed");
+            }
+            End::Silent if counters.violation_lines.allows() => {
+                tracing::info!(%peer, %client, "a client was silent for longer than its keep alive allows");
+            }
+            End::Gone(why) => tracing::debug!(%peer, %client, "a client is gone: {why}"),
+            _ => tracing::debug!(%peer, %client, "a client left"),
+        }
+    }
+}
+
+impl From<WireError> for End {
+    fn from(error: WireError) -> End {
+        End::Violation { code: error.reason_code(), text: error.to_string() }
+    }
+}
