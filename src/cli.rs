@@ -44,7 +44,7 @@ pub struct RunArgs {
     /// MQTT address, instead of the first listener's in rumqttd.toml; port 0 lets the system choose
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
-    /// Address of the page, instead of http.listen; port 0 lets the system choose, "" turns it off
+    /// HTTP address (health and status), instead of http.listen; port 0 lets the system choose, "" turns it off
     #[arg(long, value_name = "ADDR")]
     pub http: Option<String>,
     /// PID file, locked while the hub runs [default: stationhub.pid]
@@ -67,7 +67,7 @@ pub struct RunArgs {
 /// What the hub can be told to do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Run the hub: broker, store and page
+    /// Run the hub
     Run(RunArgs),
     /// Check the configuration: print every error with its key, or the effective configuration
     Check(RunArgs),

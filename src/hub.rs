@@ -30,6 +30,7 @@ use crate::store::{Queue, Settings, StoreError, Writer};
 /// SQLite's busy timeout to it, and all has to end within 10 s.
 const STORE_END_TIME_MAX: Duration = Duration::from_secs(3);
 const SESSIONS_END_TIME_MAX: Duration = Duration::from_millis(1500);
+const WRITER: &str = "the thread that writes to the database";
 const ROUTER_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why the hub ended.
@@ -88,6 +89,9 @@ pub async fn run(config: Config) -> Result<(), HubError> {
         silent: !config.log.stderr,
     })?;
     let mut signals = Signals::listen(log_file)?;
+    if let Some(path) = &config.ready_file {
+        remove_stale(path)?;
+    }
     allow_many_files();
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -203,41 +207,34 @@ impl Hub {
             end = self.writer.ended() => Ended::Writer(end),
             () = router_ends(&bus) => Ended::Router,
         };
-        let database = self.database.clone();
-        let stored = match &ended {
-            Ended::Writer(_) => {
-                self.broker.stop_reading().await;
-                self.broker.end_sessions(SESSIONS_END_TIME_MAX).await;
-                Ok(())
-            }
-            Ended::BySignal | Ended::Router => tokio::select! {
-                stored = self.stop() => stored,
-                () = signals.stop() => return Err(HubError::Hurried),
-            },
-        };
-        match ended {
-            Ended::Writer(Some(Err(source))) => Err(HubError::Store { path: database, source }),
-            Ended::Writer(_) => Err(HubError::PartEnded("the thread that writes to the database")),
-            Ended::Router => Err(HubError::PartEnded("the message router")),
-            Ended::BySignal => stored,
+        tokio::select! {
+            result = self.stop(ended) => result,
+            () = signals.stop() => Err(HubError::Hurried),
         }
     }
 
-    /// Stops everything in order.
-    async fn stop(self) -> Result<(), HubError> {
+    /// Stops everything in order, and tells why.
+    async fn stop(self, ended: Ended) -> Result<(), HubError> {
         info!("stationhub stops");
         self.broker.stop_reading().await;
-        let end = self.writer.stop(STORE_END_TIME_MAX).await;
+        let (unexpected, written) = match ended {
+            Ended::Writer(end) => (Some(WRITER), end),
+            Ended::Router => (Some("the message router"), self.writer.stop(STORE_END_TIME_MAX).await),
+            Ended::BySignal => (None, self.writer.stop(STORE_END_TIME_MAX).await),
+        };
         self.broker.end_sessions(SESSIONS_END_TIME_MAX).await;
         self.health.final_line();
         self.background.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        info!("stationhub has stopped");
-        match end {
-            Some(Ok(())) => Ok(()),
-            Some(Err(source)) => Err(HubError::Store { path: self.database, source }),
-            None => Err(HubError::PartEnded("the thread that writes to the database")),
+        match (written, unexpected) {
+            (Some(Err(source)), _) => Err(HubError::Store { path: self.database, source }),
+            (None, _) => Err(HubError::PartEnded(WRITER)),
+            (Some(Ok(())), Some(part)) => Err(HubError::PartEnded(part)),
+            (Some(Ok(())), None) => {
+                info!("stationhub has stopped");
+                Ok(())
+            }
         }
     }
 }
@@ -245,6 +242,16 @@ impl Hub {
 async fn router_ends(bus: &Arc<Bus>) {
     while !bus.is_dead() {
         tokio::time::sleep(ROUTER_LOOK_INTERVAL).await;
+    }
+}
+
+/// Removes the ready file of an earlier run, which whoever waits for this one must not read.
+fn remove_stale(path: &Path) -> Result<(), HubError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(HubError::System { doing: format!("cannot replace the ready file {}", path.display()), source })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -282,13 +282,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         }
     }
 
-    /// Before a connection ends by the hub's will, lets the acks leave that its publishes are due; when the hub stops,
+    /// Before a connection ends, lets the acks leave that its publishes are due: for a moment, or, when the hub stops,
     /// until the store has written its last.
     async fn settle(&mut self, inbound: &mut Inbound, serving: &Serving<'_>, end: End) -> End {
-        if !matches!(end, End::Stopping) {
-            inbound.write_acks(&mut self.output);
-            return end;
-        }
+        let patience = match end {
+            End::Stopping => Duration::MAX,
+            _ => LINGER,
+        };
+        let impatient = tokio::time::sleep(patience);
+        tokio::pin!(impatient);
         loop {
             inbound.write_acks(&mut self.output);
             if !inbound.owes_acks() && self.output.is_empty() {
@@ -301,6 +303,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                     }
                 }
                 () = serving.wake.notified() => {}
+                () = &mut impatient => return end,
                 () = serving.broker.drained.cancelled() => {
                     inbound.write_acks(&mut self.output);
                     return end;

@@ -41,7 +41,7 @@ pub struct Config {
     pub health: Health,
     /// The line of statistics.
     pub stats: Stats,
-    /// The page and the API.
+    /// Health and status over HTTP.
     pub http: Http,
     /// The log.
     pub log: Log,
@@ -192,7 +192,7 @@ pub struct Stats {
 /// Section `[http]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
-    /// Where the page is served; `None` for nowhere.
+    /// Where HTTP is served; `None` for nowhere.
     pub listen: Option<SocketAddr>,
 }
 

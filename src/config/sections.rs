@@ -183,7 +183,7 @@ pub(super) fn http(reader: &mut Reader) -> Http {
         "" => Some(None),
         _ => text.parse::<SocketAddr>().ok().map(Some),
     };
-    let words = "an IP address and a port, such as 127.0.0.1:8080, or empty for no page";
+    let words = "an IP address and a port, such as 127.0.0.1:8080, or empty for no HTTP";
     let listen = reader.text("http.listen", words, address);
     Http { listen: listen.unwrap_or(Some(SocketAddr::from(([127, 0, 0, 1], 8080)))) }
 }

@@ -29,7 +29,7 @@ pub struct Flags {
     pub db: Option<PathBuf>,
     /// `--listen ADDR`: the address of the first MQTT listener.
     pub listen: Option<String>,
-    /// `--http ADDR`: the address of the page, `http.listen`; empty for none.
+    /// `--http ADDR`: the HTTP address, `http.listen`; empty for none.
     pub http: Option<String>,
     /// `--pid FILE`: the PID file.
     pub pid: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! The bounded queue between the sessions and the writer.
 //!
 //! Owns the bound, in bytes, and the policy when it is reached: a job with a ticket waits for room (its client's
-//! socket is not read meanwhile), a job without one is shed and counted by the caller. It never touches SQLite.
+//! socket is not read meanwhile), a job without one is shed, counted and told. It never touches SQLite.
 //! Room is given back only when a job's transaction has committed, so the bound holds for what the writer has
 //! taken, too.
 
@@ -11,8 +11,10 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tracing::warn;
 
 use super::job::Job;
+use crate::log::Rate;
 
 /// The queue. Sessions push, the writer alone takes.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub struct Queue {
     bytes: AtomicUsize,
     bytes_peak: AtomicUsize,
     shed: AtomicU64,
+    shed_lines: Rate,
     waiting: Mutex<Waiting>,
     filled: Condvar,
 }
@@ -48,6 +51,7 @@ impl Queue {
             bytes: AtomicUsize::new(0),
             bytes_peak: AtomicUsize::new(0),
             shed: AtomicU64::new(0),
+            shed_lines: Rate::default(),
             waiting: Mutex::default(),
             filled: Condvar::new(),
         }
@@ -71,7 +75,14 @@ impl Queue {
                 jobs.push_front(job);
                 break;
             } else {
-                self.shed.fetch_add(1, Ordering::Relaxed);
+                let shed = self.shed.fetch_add(1, Ordering::Relaxed) + 1;
+                if self.shed_lines.allows() {
+                    warn!(
+                        topic = %job.origin.source.escape_debug(),
+                        lost = shed,
+                        "a reading with QoS 0 is lost: the queue to the database is full"
+                    );
+                }
             }
         }
         self.append(fitting.into_iter(), bytes);

@@ -22,6 +22,9 @@ use crate::reading::{Marks as TimeMarks, Number, Reading, Sample, SourceId};
 /// Sources that get a number of their own; readings of further ones are stored without.
 const SOURCES_MAX: usize = 4096;
 
+/// What a message in quarantine is counted with beside its payload; the statements below say it in SQL.
+const QUARANTINE_ROW_BYTES: i64 = 256;
+
 /// What a transaction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
@@ -56,7 +59,7 @@ impl Database {
         let marks = Marks::load(&connection, Bounds::default())?;
         let sources = load_sources(&connection)?;
         let quarantine_bytes = connection
-            .query_row("SELECT coalesce(sum(length(payload)), 0) FROM quarantine", [], |row| row.get(0))
+            .query_row("SELECT coalesce(sum(length(payload) + 256), 0) FROM quarantine", [], |row| row.get(0))
             .doing("cannot read the quarantine")?;
         Ok(Database {
             path: path.to_owned(),
@@ -133,7 +136,7 @@ impl Database {
                     outcome.readings += 1;
                 } else {
                     outcome.quarantined += 1;
-                    self.quarantine_bytes += i64::try_from(job.payload.len()).unwrap_or(i64::MAX);
+                    self.quarantine_bytes += QUARANTINE_ROW_BYTES + i64::try_from(job.payload.len()).unwrap_or(0);
                 }
             }
         }
@@ -151,7 +154,7 @@ impl Database {
                 .connection
                 .prepare_cached(
                     "DELETE FROM quarantine WHERE id = (SELECT min(id) FROM quarantine)
-                     RETURNING length(payload)",
+                     RETURNING length(payload) + 256",
                 )
                 .and_then(|mut delete| delete.query_map([], |row| row.get(0))?.next().transpose())
                 .doing("cannot drop from the quarantine")?;

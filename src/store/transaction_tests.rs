@@ -4,7 +4,7 @@ use crate::reading::{Magnetic, Weather};
 use crate::store::Delivery;
 
 fn open(path: &Path) -> Database {
-    Database::open(path, Synchronous::Full, 1000).unwrap()
+    Database::open(path, Synchronous::Full, 2000).unwrap()
 }
 
 fn job(entry: Entry, delivery: Option<Delivery>) -> Job {

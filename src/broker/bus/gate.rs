@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use rumqttd::RouterConfig;
+use rumqttd::protocol::{Packet, Publish, PublishProperties};
 use tokio::sync::{Notify, Semaphore};
 
 use super::{BusError, lock};
@@ -18,6 +20,9 @@ use crate::broker::message::Message;
 const UNIT_BYTES: usize = 256;
 /// The most messages between publishers and links.
 pub const UNITS_MAX: usize = 2048;
+
+/// Stands for payloads in the router, by its length alone.
+static LENGTH: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// A message with its number on the bus.
 #[derive(Clone, Debug)]
@@ -95,11 +100,21 @@ impl Gate {
         self.wake_if_due();
     }
 
-    /// Appends a message to the ring and returns its number.
-    pub(super) fn append(&self, message: Arc<Message>) -> u64 {
-        let mut ring = lock(&self.ring);
-        ring.messages.push_back(message);
-        ring.first + ring.messages.len() as u64 - 1
+    /// Puts a message into the ring; returns its number and the packet that carries it through the router: no payload,
+    /// but as long as the room that the message takes, so that the router's logs are as large in memory as in count.
+    pub(super) fn packet(&self, topic: String, message: Arc<Message>) -> (u64, Packet) {
+        let length = (self.units(&message) * UNIT_BYTES).min(LENGTH.len()).saturating_sub(topic.len());
+        let payload = Bytes::from_static(LENGTH.get(..length).unwrap_or_default());
+        let number = {
+            let mut ring = lock(&self.ring);
+            ring.messages.push_back(message);
+            ring.first + ring.messages.len() as u64 - 1
+        };
+        let properties = PublishProperties {
+            correlation_data: Some(Bytes::copy_from_slice(&number.to_be_bytes())),
+            ..PublishProperties::default()
+        };
+        (number, Packet::Publish(Publish::new(Bytes::from(topic), payload, false), Some(properties)))
     }
 
     /// Finds messages by their numbers.

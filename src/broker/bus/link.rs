@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use rumqttd::Notification;
 use rumqttd::local::{LinkError, LinkRx, LinkTx};
 use rumqttd::protocol::{
     Disconnect, DisconnectReasonCode, Filter, Packet, PingReq, QoS, RetainForwardRule, Subscribe, Unsubscribe,
 };
+use rumqttd::{Forward, Notification};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{ANSWER_TIME_MAX, Bus, BusError, Numbered, bus_name, lock};
@@ -216,7 +216,7 @@ impl Drain {
         let mut answers = 0u8;
         loop {
             match next {
-                Some(Notification::Forward(forward)) => self.note(&forward.publish.payload),
+                Some(Notification::Forward(forward)) => self.note(&forward),
                 Some(Notification::Unschedule) => {
                     must_wake = true;
                     self.checkpoints.clean_answers = 0;
@@ -253,8 +253,9 @@ impl Drain {
         self.answered(answers).await
     }
 
-    fn note(&mut self, payload: &[u8]) {
-        if let Ok(number) = <[u8; 8]>::try_from(payload) {
+    fn note(&mut self, forward: &Forward) {
+        let number = forward.properties.as_ref().and_then(|properties| properties.correlation_data.as_deref());
+        if let Some(Ok(number)) = number.map(<[u8; 8]>::try_from) {
             self.numbers.push(u64::from_be_bytes(number));
         }
     }

@@ -15,13 +15,14 @@ mod gate;
 mod link;
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use rumqttd::local::{LinkBuilder, LinkRx, LinkTx};
-use rumqttd::protocol::{Packet, Publish};
+use rumqttd::protocol::Packet;
 use rumqttd::{Router, RouterConfig};
 use tokio::sync::mpsc;
 
@@ -172,16 +173,15 @@ impl Bus {
         {
             let mut buffer = publisher.link.buffer();
             for (topic, message) in messages {
-                let number = number_bytes(self.gate.append(message));
-                buffer.push_back(Packet::Publish(Publish::new(Bytes::from(topic), number, false), None));
+                buffer.push_back(self.gate.packet(topic, message).1);
                 self.published.fetch_add(1, Ordering::Relaxed);
             }
         }
-        let number = self.gate.append(last);
+        let (number, packet) = self.gate.packet(last_topic, last);
         self.published.fetch_add(1, Ordering::Relaxed);
         // Within the publisher's lock, so that a checkpoint sees the messages and their room together.
         self.gate.taken(units);
-        publisher.link.publish(last_topic, number_bytes(number)).map_err(|_| BusError::RouterEnded)?;
+        send_now(&mut publisher.link, packet)?;
         Ok(number)
     }
 
@@ -240,8 +240,13 @@ fn bus_name(name: &str) -> String {
     format!("{prefix}{name}")
 }
 
-fn number_bytes(number: u64) -> Bytes {
-    Bytes::copy_from_slice(&number.to_be_bytes())
+/// Sends a packet from where nothing may be awaited: rumqttd's `send` is asynchronous in name alone.
+fn send_now(link: &mut LinkTx, packet: Packet) -> Result<(), BusError> {
+    let mut sending = pin!(link.send(packet));
+    match sending.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(_)) => Ok(()),
+        Poll::Ready(Err(_)) | Poll::Pending => Err(BusError::RouterEnded),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::broker::wire::QoS;
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Instant;
 
