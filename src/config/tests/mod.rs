@@ -130,7 +130,7 @@ fn all_errors_are_reported_at_once_each_with_its_key_and_origin() {
         "hub.toml: ingest.route[0].level: must be one topic level, without '/', '+' and '#', is \"a/b\"",
         "hub.toml: store.synchronous: must be \"full\" or \"normal\", is \"off\"",
         "environment STATIONHUB_STORE__BATCH_MAX: store.batch_max: must be a whole number between 1 and 10000, is \"many\"",
-        "--http: http.listen: must be an IP address and a port, such as 127.0.0.1:8080, or empty for no page, is \"nowhere\"",
+        "--http: http.listen: must be an IP address and a port, such as 127.0.0.1:8080, or empty for no HTTP, is \"nowhere\"",
         "--listen: must be an IP address and a port, such as 127.0.0.1:1883 or [::1]:1883, is \"1883\"",
     ];
     for line in expected {
