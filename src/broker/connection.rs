@@ -32,6 +32,10 @@ const READ_BYTES: usize = 8 * 1024;
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 /// Beyond this, nothing more is read: the peer has to take its acks first.
 const OUTPUT_BYTES_STOP: usize = 256 * 1024;
+/// What is still read from a connection that was taken over, bytes.
+const TAKEOVER_BYTES_MAX: usize = 1024 * 1024;
+/// How long an older connection of the same client may take to end.
+const TAKEOVER_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a peer may take to read why it is disconnected.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -132,6 +136,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 return self.send_refusal(connect.version, code).await;
             }
         };
+        attachment.wait_for_predecessor(TAKEOVER_TIME_MAX).await;
         let wake = Arc::new(Notify::new());
         let outlet = Outlet {
             version: connect.version,
@@ -234,11 +239,34 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 }
                 () = serving.attachment.ended.cancelled() => {
                     let stopping = serving.broker.connections.is_cancelled();
-                    let end = if stopping { End::Stopping } else { End::TakenOver };
-                    return self.settle(inbound, serving, end).await;
+                    if !stopping {
+                        return self.taken_over(inbound, serving, packet_bytes_max).await;
+                    }
+                    return self.settle(inbound, serving, End::Stopping).await;
                 }
             }
         }
+    }
+
+    /// Takes what the client had sent on this connection before it connected anew; it may not send it again.
+    async fn taken_over(&mut self, inbound: &mut Inbound, serving: &Serving<'_>, packet_bytes_max: usize) -> End {
+        let mut bytes = 0;
+        while bytes < TAKEOVER_BYTES_MAX && !inbound.is_full() {
+            self.input.reserve(READ_BYTES);
+            let read = tokio::select! {
+                biased;
+                read = self.reader.read_buf(&mut self.input) => read,
+                () = future::ready(()) => break,
+            };
+            match read {
+                Ok(read) if read > 0 => bytes += read,
+                _ => break,
+            }
+            if self.process(inbound, serving, packet_bytes_max).await.is_err() {
+                break;
+            }
+        }
+        End::TakenOver
     }
 
     /// Takes the packets that were read, hands over what came of them, and fills the output.

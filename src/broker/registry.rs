@@ -39,7 +39,7 @@ struct Client {
 
 #[derive(Debug)]
 enum Presence {
-    Connected { connection: u64, taken_over: CancellationToken },
+    Connected { connection: u64, taken_over: CancellationToken, gone: CancellationToken },
     Away { since: Instant, expiry: Duration },
 }
 
@@ -74,6 +74,22 @@ pub struct Attachment {
     /// How long the session is kept after the connection.
     pub expiry: Duration,
     connection: u64,
+    gone: CancellationToken,
+    predecessor: Option<CancellationToken>,
+}
+
+impl Attachment {
+    /// Waits until the connection that this one took over from, if any, has handed over all that it had read: a reading
+    /// that is sent again here must come after its first sending there, or both would be stored.
+    pub async fn wait_for_predecessor(&self, deadline: Duration) {
+        let Some(predecessor) = &self.predecessor else { return };
+        if tokio::time::timeout(deadline, predecessor.cancelled()).await.is_err() {
+            tracing::warn!(
+                client = %self.holding.session.client().escape_debug(),
+                "the client's older connection does not end; the new one is served beside it"
+            );
+        }
+    }
 }
 
 impl Registry {
@@ -105,13 +121,16 @@ impl Registry {
         clients.connections += 1;
         let connection = clients.connections;
         let ended = stop.child_token();
-        let presence = Presence::Connected { connection, taken_over: ended.clone() };
+        let gone = CancellationToken::new();
+        let presence = Presence::Connected { connection, taken_over: ended.clone(), gone: gone.clone() };
+        let mut predecessor = None;
         let (holding, present) = match clients.by_id.entry(client_id.into()) {
             MapEntry::Occupied(mut known) => {
                 let expired = known.get().presence.has_expired(Instant::now());
                 let client = known.get_mut();
-                if let Presence::Connected { taken_over, .. } = &client.presence {
+                if let Presence::Connected { taken_over, gone, .. } = &client.presence {
                     taken_over.cancel();
+                    predecessor = Some(gone.clone());
                 }
                 let present = !clean_start && !expired;
                 if !present {
@@ -127,7 +146,7 @@ impl Registry {
             }
         };
         self.count(&clients);
-        Ok(Attachment { registry: self.clone(), holding, present, ended, expiry, connection })
+        Ok(Attachment { registry: self.clone(), holding, present, ended, expiry, connection, gone, predecessor })
     }
 
     /// Tells whether a session is still there and nobody is connected to it, as its delayed will has to know.
@@ -211,6 +230,7 @@ impl Presence {
 impl Drop for Attachment {
     fn drop(&mut self) {
         self.registry.detach(self);
+        self.gone.cancel();
     }
 }
 
