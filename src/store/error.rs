@@ -42,12 +42,39 @@ pub enum StoreError {
         /// The newest version that this hub knows.
         known: i64,
     },
+    /// The file system does not let SQLite keep a write-ahead log.
+    #[error("{path} cannot be switched to WAL, it stays in mode {mode}; use a local file system")]
+    NoWal {
+        /// The database.
+        path: PathBuf,
+        /// The mode that SQLite keeps.
+        mode: String,
+    },
     /// The file is no longer where it was opened.
     #[error("{path} was moved or deleted while the hub runs; put it back, or restart the hub to begin a new one")]
     Moved {
         /// Where it should be.
         path: PathBuf,
     },
+    /// The write-ahead log is no longer beside the database.
+    #[error(
+        "{path} was moved or deleted while the hub runs; the hub moves what it held into the database and begins a new one"
+    )]
+    LogGone {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The hub stopped before everything was stored.
+    #[error(
+        "{messages} messages were not stored: the database could not be written before the hub had to stop; QoS 1 and 2 were not acked and will be sent again, QoS 0 is lost"
+    )]
+    Unwritten {
+        /// How many.
+        messages: usize,
+    },
+    /// The writer does not come back from the system.
+    #[error("the disk does not answer: a write has been under way since before the hub was told to stop")]
+    Stuck,
     /// The writer thread could not be started, or a file beside the database could not be reached.
     #[error("{doing} {path}: {source}")]
     Io {
@@ -65,8 +92,10 @@ impl StoreError {
     pub fn class(&self) -> Class {
         match self {
             StoreError::Sqlite { source, .. } => class_of(source),
-            StoreError::Newer { .. } => Class::Fatal,
-            StoreError::Moved { .. } | StoreError::Io { .. } => Class::Retry,
+            StoreError::Newer { .. } | StoreError::NoWal { .. } | StoreError::Unwritten { .. } | StoreError::Stuck => {
+                Class::Fatal
+            }
+            StoreError::Moved { .. } | StoreError::LogGone { .. } | StoreError::Io { .. } => Class::Retry,
         }
     }
 }

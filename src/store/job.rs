@@ -104,6 +104,6 @@ impl Job {
             Entry::Reading(_) => size_of::<Reading>(),
             Entry::Rejected { detail, .. } => detail.len(),
         };
-        size_of::<Job>() + entry + self.payload.len()
+        size_of::<Job>() + entry + self.payload.len() + self.origin.source.len() + self.origin.client.len()
     }
 }

@@ -124,6 +124,16 @@ impl Queue {
         self.bytes_max
     }
 
+    /// Counts jobs without a ticket that their connection could not push before it ended.
+    pub fn count_lost(&self, jobs: usize) {
+        self.shed.fetch_add(jobs as u64, Ordering::Relaxed);
+    }
+
+    /// Tells whether the hub stops.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Returns how many jobs without a ticket found no room and are lost.
     pub fn shed(&self) -> u64 {
         self.shed.load(Ordering::Relaxed)
@@ -182,15 +192,19 @@ impl Queue {
         if jobs.len() == 0 {
             return;
         }
+        let mut waiting = self.lock();
+        if waiting.closed {
+            // The writer may have taken its last batch.
+            let lost = jobs.filter(|job| job.ticket.is_none()).count();
+            self.shed.fetch_add(lost as u64, Ordering::Relaxed);
+            return;
+        }
         self.jobs.fetch_add(jobs.len(), Ordering::Relaxed);
         let now = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.bytes_peak.fetch_max(now, Ordering::Relaxed);
-        let was_empty = {
-            let mut waiting = self.lock();
-            let was_empty = waiting.jobs.is_empty();
-            waiting.jobs.extend(jobs);
-            was_empty
-        };
+        let was_empty = waiting.jobs.is_empty();
+        waiting.jobs.extend(jobs);
+        drop(waiting);
         if was_empty {
             self.filled.notify_all();
         }

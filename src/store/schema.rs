@@ -46,12 +46,12 @@ CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
 /// `source`: who sends. `quarantine`: what could not be read, with its bytes. `delivery`: which QoS 1 and 2
 /// publishes are stored, one row per client and transaction, `marks` being 10 bytes each: packet id, digest.
 const HUB_TABLES: &str = "
-CREATE TABLE source (
+CREATE TABLE IF NOT EXISTS source (
   id INTEGER PRIMARY KEY,
   topic TEXT NOT NULL UNIQUE,
   first_seen_ms INTEGER NOT NULL
 );
-CREATE TABLE quarantine (
+CREATE TABLE IF NOT EXISTS quarantine (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   received_ms INTEGER NOT NULL,
   topic TEXT NOT NULL,
@@ -61,7 +61,7 @@ CREATE TABLE quarantine (
   detail TEXT NOT NULL,
   payload BLOB NOT NULL
 );
-CREATE TABLE delivery (
+CREATE TABLE IF NOT EXISTS delivery (
   id INTEGER PRIMARY KEY,
   client_id TEXT NOT NULL,
   marks BLOB NOT NULL
@@ -70,20 +70,24 @@ CREATE TABLE delivery (
 
 /// The hub's own columns on the station's tables. `marks`: 1 the sensor sent no time, 2 its time is far from the
 /// hub's clock, 3 both.
-const ADDED_COLUMNS: [&str; 3] = ["source_id INTEGER", "received_ms INTEGER", "marks INTEGER"];
+const ADDED_COLUMNS: [&str; 3] = ["source_id", "received_ms", "marks"];
 
 /// Opens the database for writing, brings its schema up to date and sets what every connection of the hub needs.
 ///
 /// # Errors
 /// SQLite's, and [`StoreError::Newer`] where the file was written by a newer hub.
-pub fn open(path: &Path, synchronous: Synchronous) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+pub fn open(path: &Path, synchronous: Synchronous, create: bool) -> Result<Connection, StoreError> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
     let mut connection = Connection::open_with_flags(path, flags).doing("cannot open the database")?;
     connection.busy_timeout(BUSY_TIMEOUT).doing("cannot set the busy timeout")?;
     refuse_newer(&connection, path)?;
-    connection
-        .pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
         .doing("cannot switch the database to WAL")?;
+    if mode != "wal" {
+        return Err(StoreError::NoWal { path: path.to_owned(), mode });
+    }
     for (name, value) in [
         ("synchronous", synchronous.name()),
         ("foreign_keys", "ON"),
@@ -114,8 +118,25 @@ fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), StoreError> 
     Ok(())
 }
 
+/// Counts those of the hub's and the station's tables that are there: somebody may have dropped one.
+fn tables(connection: &Connection) -> Result<i64, StoreError> {
+    connection
+        .query_row(
+            "SELECT count(*) FROM sqlite_schema WHERE type = 'table'
+             AND name IN ('weather_data', 'magnetic_flux_data', 'source', 'quarantine', 'delivery')",
+            [],
+            |row| row.get(0),
+        )
+        .doing("cannot read the database's schema")
+}
+
+fn has_column(connection: &Connection, table: &str, column: &str) -> rusqlite::Result<bool> {
+    connection
+        .query_row("SELECT count(*) > 0 FROM pragma_table_info(?1) WHERE name = ?2", [table, column], |row| row.get(0))
+}
+
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    if version(connection)? >= VERSION {
+    if version(connection)? >= VERSION && tables(connection)? == 5 {
         return Ok(());
     }
     const DOING: &str = "cannot bring the database's schema up to date";
@@ -123,7 +144,9 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     transaction.execute_batch(STATION_TABLES).doing(DOING)?;
     for table in ["weather_data", "magnetic_flux_data"] {
         for column in ADDED_COLUMNS {
-            transaction.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column}")).doing(DOING)?;
+            if !has_column(&transaction, table, column).doing(DOING)? {
+                transaction.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} INTEGER")).doing(DOING)?;
+            }
         }
     }
     transaction.execute_batch(HUB_TABLES).doing(DOING)?;
@@ -145,7 +168,7 @@ mod tests {
         old.execute_batch("INSERT INTO weather_data(timestamp, temperature) VALUES (7, 1.5)").unwrap();
         drop(old);
 
-        let connection = open(&path, Synchronous::Full).unwrap();
+        let connection = open(&path, Synchronous::Full, true).unwrap();
         let columns: Vec<String> = connection
             .prepare("SELECT name FROM pragma_table_info('weather_data')")
             .unwrap()
@@ -164,20 +187,33 @@ mod tests {
     }
 
     #[test]
+    fn what_a_restored_dump_lacks_is_added_and_what_it_has_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("restored.db");
+        let connection = open(&path, Synchronous::Full, true).unwrap();
+        connection.execute_batch("PRAGMA user_version = 0; DROP TABLE delivery").unwrap();
+        drop(connection);
+        let connection = open(&path, Synchronous::Full, true).unwrap();
+        connection.execute_batch("DROP TABLE quarantine").unwrap();
+        drop(connection);
+        assert_eq!(tables(&open(&path, Synchronous::Full, true).unwrap()).unwrap(), 5);
+    }
+
+    #[test]
     fn a_newer_database_is_refused_untouched() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new.db");
         let newer = Connection::open(&path).unwrap();
         newer.pragma_update(None, "user_version", 9999).unwrap();
         drop(newer);
-        let error = open(&path, Synchronous::Full).unwrap_err();
+        let error = open(&path, Synchronous::Full, true).unwrap_err();
         assert!(matches!(error, StoreError::Newer { found: 9999, .. }), "{error}");
     }
 
     #[test]
     fn connections_are_wal_and_full_by_default() {
         let dir = tempfile::tempdir().unwrap();
-        let connection = open(&dir.path().join("a.db"), Synchronous::Full).unwrap();
+        let connection = open(&dir.path().join("a.db"), Synchronous::Full, true).unwrap();
         let pragma = |name| -> String {
             connection
                 .pragma_query_value(None, name, |row| {

@@ -4,9 +4,9 @@
 //! size), keeping cache and file in step across rollbacks. It never retries: the writer does.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::types::{ToSql, ToSqlOutput};
@@ -19,11 +19,10 @@ use super::schema;
 use crate::config::Synchronous;
 use crate::reading::{Marks as TimeMarks, Number, Reading, Sample, SourceId};
 
+/// How long SQLite waits for another program's lock while the hub stops.
+const BUSY_TIMEOUT_HURRIED: Duration = Duration::from_millis(500);
 /// Sources that get a number of their own; readings of further ones are stored without.
 const SOURCES_MAX: usize = 4096;
-
-/// What a message in quarantine is counted with beside its payload; the statements below say it in SQL.
-const QUARANTINE_ROW_BYTES: i64 = 256;
 
 /// What a transaction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,7 +37,11 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 pub(super) struct Database {
     path: PathBuf,
+    /// The path without symbolic links: where SQLite keeps the log beside the file.
+    place: PathBuf,
     file: (u64, u64),
+    log_path: PathBuf,
+    log: Option<(u64, u64)>,
     connection: Connection,
     sources: HashMap<SourceId, i64>,
     sources_staged: Vec<SourceId>,
@@ -54,16 +57,28 @@ impl Database {
         path: &Path,
         synchronous: Synchronous,
         quarantine_bytes_max: u64,
+        create: bool,
     ) -> Result<Database, StoreError> {
-        let connection = schema::open(path, synchronous)?;
+        let connection = schema::open(path, synchronous, create)?;
+        let place = path.canonicalize().map_err(|_| StoreError::Moved { path: path.to_owned() })?;
+        let mut log_path = place.clone().into_os_string();
+        log_path.push("-wal");
         let marks = Marks::load(&connection, Bounds::default())?;
         let sources = load_sources(&connection)?;
         let quarantine_bytes = connection
-            .query_row("SELECT coalesce(sum(length(payload) + 256), 0) FROM quarantine", [], |row| row.get(0))
+            .query_row(
+                "SELECT coalesce(sum(256 + length(payload) + length(topic) + length(client_id) + length(detail)), 0)
+                 FROM quarantine",
+                [],
+                |row| row.get(0),
+            )
             .doing("cannot read the quarantine")?;
         Ok(Database {
             path: path.to_owned(),
-            file: identity(&stat(path)?),
+            file: identity(&place).ok_or_else(|| StoreError::Moved { path: path.to_owned() })?,
+            place,
+            log_path: log_path.into(),
+            log: None,
             connection,
             sources,
             sources_staged: Vec::new(),
@@ -86,6 +101,9 @@ impl Database {
         let stored = self.store_in_transaction(batch);
         if stored.is_ok() {
             self.marks.committed();
+            if self.log.is_none() {
+                self.log = identity(&self.log_path);
+            }
         } else {
             if !self.connection.is_autocommit() {
                 self.connection
@@ -102,6 +120,11 @@ impl Database {
         stored
     }
 
+    /// Waits only shortly for other programs' locks from now on: the hub stops.
+    pub(super) fn hurry(&self) -> Result<(), StoreError> {
+        self.connection.busy_timeout(BUSY_TIMEOUT_HURRIED).doing("cannot set the busy timeout")
+    }
+
     /// Moves the log into the database file and closes it; the last one out removes `-wal` and `-shm`.
     pub(super) fn close(self) -> Result<(), StoreError> {
         self.connection
@@ -110,12 +133,18 @@ impl Database {
         self.connection.close().map_err(|(_, error)| error).doing("cannot close the database")
     }
 
-    /// Sees that the file is still where it was opened: SQLite would go on writing to a moved one.
+    /// Sees that the file and its log are still where they were opened. SQLite would go on writing to moved or deleted
+    /// ones, and the next to open the database would not find what was acked.
     fn check_place(&self) -> Result<(), StoreError> {
-        match std::fs::metadata(&self.path) {
-            Ok(metadata) if identity(&metadata) == self.file => Ok(()),
-            _ => Err(StoreError::Moved { path: self.path.clone() }),
+        let here =
+            identity(&self.place) == Some(self.file) && self.path.canonicalize().ok().as_ref() == Some(&self.place);
+        if !here {
+            return Err(StoreError::Moved { path: self.path.clone() });
         }
+        if self.log.is_some() && identity(&self.log_path) != self.log {
+            return Err(StoreError::LogGone { path: self.log_path.clone() });
+        }
+        Ok(())
     }
 
     fn store_in_transaction(&mut self, batch: &[Job]) -> Result<Outcome, StoreError> {
@@ -136,7 +165,7 @@ impl Database {
                     outcome.readings += 1;
                 } else {
                     outcome.quarantined += 1;
-                    self.quarantine_bytes += QUARANTINE_ROW_BYTES + i64::try_from(job.payload.len()).unwrap_or(0);
+                    self.quarantine_bytes += quarantine_bytes(job);
                 }
             }
         }
@@ -154,7 +183,7 @@ impl Database {
                 .connection
                 .prepare_cached(
                     "DELETE FROM quarantine WHERE id = (SELECT min(id) FROM quarantine)
-                     RETURNING length(payload) + 256",
+                     RETURNING 256 + length(payload) + length(topic) + length(client_id) + length(detail)",
                 )
                 .and_then(|mut delete| delete.query_map([], |row| row.get(0))?.next().transpose())
                 .doing("cannot drop from the quarantine")?;
@@ -166,6 +195,17 @@ impl Database {
         }
         Ok(dropped)
     }
+}
+
+/// Returns what a message in quarantine is counted with; the statements say the same in SQL, in characters where this
+/// says it in bytes.
+fn quarantine_bytes(job: &Job) -> i64 {
+    let detail = match &job.entry {
+        Entry::Rejected { detail, .. } => detail.len(),
+        Entry::Reading(_) => 0,
+    };
+    let bytes = 256 + job.payload.len() + job.origin.source.len() + job.origin.client.len() + detail;
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// The statements of one transaction.
@@ -284,13 +324,11 @@ fn load_sources(connection: &Connection) -> Result<HashMap<SourceId, i64>, Store
     rows.collect::<Result<_, _>>().doing(DOING)
 }
 
-fn stat(path: &Path) -> Result<Metadata, StoreError> {
-    std::fs::metadata(path).map_err(|_| StoreError::Moved { path: path.to_owned() })
-}
-
-/// Returns device and inode, which stay with a file wherever it is moved.
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
+/// Returns device and inode of a file with content, or of a log, which may be empty; they stay with a file wherever it
+/// is moved. A symbolic link is not followed.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = path.symlink_metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// The text of `created_at`, made once for each second: `YYYY-MM-DD HH:MM:SS` in UTC, as SQLite's

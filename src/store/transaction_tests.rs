@@ -4,7 +4,7 @@ use crate::reading::{Magnetic, Weather};
 use crate::store::Delivery;
 
 fn open(path: &Path) -> Database {
-    Database::open(path, Synchronous::Full, 2000).unwrap()
+    Database::open(path, Synchronous::Full, 2000, true).unwrap()
 }
 
 fn job(entry: Entry, delivery: Option<Delivery>) -> Job {
@@ -104,6 +104,35 @@ fn a_moved_file_is_noticed_before_anything_is_written_to_it() {
     assert!(matches!(error, StoreError::Moved { .. }), "{error}");
     std::fs::rename(&there, &here).unwrap();
     database.store(&[job(reading(1), None)]).unwrap();
+}
+
+#[test]
+fn a_log_that_is_gone_is_noticed_and_closing_saves_what_was_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let mut database = open(&path);
+    database.store(&[job(reading(1), None)]).unwrap();
+    std::fs::remove_file(dir.path().join("a.db-wal")).unwrap();
+    let error = database.store(&[job(reading(2), None)]).unwrap_err();
+    assert!(matches!(error, StoreError::LogGone { .. }), "{error}");
+    database.close().unwrap();
+    assert_eq!(count(&open(&path), "weather_data"), 1);
+}
+
+#[test]
+fn a_file_moved_behind_a_link_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (here, there) = (dir.path().join("a.db"), dir.path().join("b.db"));
+    let mut database = open(&here);
+    database.store(&[job(reading(1), None)]).unwrap();
+    std::fs::rename(&here, &there).unwrap();
+    std::os::unix::fs::symlink(&there, &here).unwrap();
+    let error = database.store(&[job(reading(2), None)]).unwrap_err();
+    assert!(matches!(error, StoreError::Moved { .. }), "{error}");
+    database.close().unwrap();
+    let mut database = open(&here);
+    database.store(&[job(reading(2), None)]).unwrap();
+    assert_eq!(count(&database, "weather_data"), 2);
 }
 
 #[test]

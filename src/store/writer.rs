@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::ErrorCode;
@@ -31,6 +30,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// SQLite has already waited for its busy timeout, so another pause only adds to the delay.
 const PAUSE_MAX_BUSY: Duration = Duration::from_millis(250);
+/// How long an attempt that is under way may take: SQLite's busy timeout, and the time to close.
+const ATTEMPT_TIME_MAX: Duration = Duration::from_millis(5_500);
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// A commit faster than this needs no company: waiting would only add to the latency.
 const COMMIT_FAST: Duration = Duration::from_millis(2);
@@ -110,7 +111,6 @@ pub struct Writer {
     queue: Arc<Queue>,
     progress: Arc<Progress>,
     ended: oneshot::Receiver<End>,
-    thread: JoinHandle<()>,
     give_up: Arc<AtomicBool>,
 }
 
@@ -121,7 +121,7 @@ impl Writer {
     /// # Errors
     /// Whatever else keeps the database from being opened.
     pub fn start(settings: Settings, queue: Arc<Queue>) -> Result<Writer, StoreError> {
-        let database = match Database::open(&settings.path, settings.synchronous, settings.quarantine_bytes_max) {
+        let database = match Database::open(&settings.path, settings.synchronous, settings.quarantine_bytes_max, true) {
             Ok(database) => Some(database),
             Err(error) if is_busy(&error) => {
                 warn!(path = %settings.path.display(), "{error}; the hub starts and waits for it");
@@ -142,7 +142,7 @@ impl Writer {
             rejected_lines: Rate::default(),
             last_file: None,
         };
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
                 let result = work.run();
@@ -154,7 +154,7 @@ impl Writer {
                 path: PathBuf::from("the database"),
                 source,
             })?;
-        Ok(Writer { queue, progress, ended, thread, give_up })
+        Ok(Writer { queue, progress, ended, give_up })
     }
 
     /// Returns what the writer has done so far.
@@ -175,9 +175,10 @@ impl Writer {
             return end.ok();
         }
         self.give_up.store(true, Ordering::Relaxed);
-        let end = self.ended.await.ok();
-        self.thread.join().unwrap_or(());
-        end
+        match tokio::time::timeout(ATTEMPT_TIME_MAX, self.ended).await {
+            Ok(end) => end.ok(),
+            Err(_) => Some(Err(StoreError::Stuck)),
+        }
     }
 }
 
@@ -214,12 +215,22 @@ impl Work {
                 break;
             }
             self.progress.writing_since_ms.store(now_ms(), Ordering::Relaxed);
-            let Some(took) = self.store(&batch)? else { break };
+            let took = match self.store(&batch) {
+                Ok(Some(took)) => took,
+                Ok(None) => break,
+                Err(error) => {
+                    self.tell_unwritten();
+                    return Err(error);
+                }
+            };
             commit_time = (commit_time * 3 + took) / 4;
             last_batch = batch.len();
             self.done(&mut batch, &mut raised);
+            if self.give_up.load(Ordering::Relaxed) {
+                break;
+            }
         }
-        self.finish(batch.len())
+        self.finish()
     }
 
     /// Stores a batch, however long it takes; `None` where that was given up because the hub stops.
@@ -274,6 +285,9 @@ impl Work {
             Some(database) => database,
             None => self.reopen()?,
         };
+        if self.queue.is_closed() {
+            database.hurry()?;
+        }
         self.last_file = Some(database.file());
         let result = database.store(batch);
         match &result {
@@ -293,7 +307,7 @@ impl Work {
         if !path.exists() {
             return Err(StoreError::Moved { path: path.clone() });
         }
-        let database = Database::open(path, *synchronous, *quarantine_bytes_max)?;
+        let database = Database::open(path, *synchronous, *quarantine_bytes_max, false)?;
         if self.last_file.is_some_and(|last| last != database.file()) {
             warn!(path = %path.display(), "the database is another file than before: readings go into it from now on");
         }
@@ -312,7 +326,10 @@ impl Work {
         let waiting = self.queue.jobs();
         if first || trouble.warned.elapsed() >= WARNING_INTERVAL {
             trouble.warned = now;
-            warn!(failures = in_row, waiting, "cannot write to the database: {error}; nothing is lost, trying again");
+            warn!(
+                failures = in_row,
+                waiting, "cannot write to the database: {error}; what waits is kept, trying again"
+            );
         }
         if in_row == self.settings.write_failures_max {
             progress.degraded.store(true, Ordering::Relaxed);
@@ -361,22 +378,23 @@ impl Work {
         }
     }
 
-    fn finish(&mut self, unwritten: usize) -> End {
-        let lost = unwritten.max(self.queue.jobs());
-        if lost > 0 {
-            error!(
-                messages = lost,
-                "stopped without storing what was queued: the database could not be written; QoS 1 and 2 were not \
-                 acked and will be sent again, QoS 0 is lost"
-            );
+    /// Says how much was queued and is not stored; returns it.
+    fn tell_unwritten(&self) -> usize {
+        let messages = self.queue.jobs();
+        if messages > 0 {
+            error!("{}", StoreError::Unwritten { messages });
         }
-        match self.database.take() {
-            Some(database) => database.close().or_else(|error| {
-                warn!("{error}; the next start does it");
-                Ok(())
-            }),
-            None => Ok(()),
+        messages
+    }
+
+    fn finish(&mut self) -> End {
+        let messages = self.tell_unwritten();
+        if let Some(database) = self.database.take()
+            && let Err(error) = database.hurry().and_then(|()| database.close())
+        {
+            warn!("{error}; the next start does it");
         }
+        if messages > 0 { Err(StoreError::Unwritten { messages }) } else { Ok(()) }
     }
 }
 
