@@ -65,7 +65,7 @@ pub fn take_database(database: &Path) -> Result<Lock, LockError> {
 
 /// Returns where a database really is, so that one reached by two paths has one lock; a path that does not exist yet is
 /// resolved as far as it does.
-fn resolved(database: &Path) -> PathBuf {
+pub fn resolved(database: &Path) -> PathBuf {
     database.canonicalize().unwrap_or_else(|_| match (database.parent(), database.file_name()) {
         (Some(parent), Some(name)) => {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };

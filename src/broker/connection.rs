@@ -91,11 +91,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
 
     async fn read_connect(&mut self, door: &Door) -> Result<Connect, String> {
         loop {
+            let version = wire::peek_version(&self.input);
             match wire::decode_connect(&mut self.input, door.packet_bytes_max) {
                 Ok(Some(connect)) => return Ok(connect),
                 Ok(None) => {}
                 Err(error) => {
-                    self.refuse(&error).await;
+                    self.refuse(version, &error).await;
                     return Err(error.to_string());
                 }
             }
@@ -109,8 +110,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
     }
 
     /// Answers a CONNECT that cannot be understood, where the standard wants an answer.
-    async fn refuse(&mut self, error: &WireError) {
-        let version = wire::peek_version(&self.input);
+    async fn refuse(&mut self, version: Option<Version>, error: &WireError) {
         match (error, version) {
             (WireError::UnsupportedVersion(_), _) => self.send_refusal(Version::V4, 1).await,
             (_, Some(Version::V5)) => self.send_refusal(Version::V5, error.reason_code()).await,
@@ -211,7 +211,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 self.output.clear();
             }
             let reads = !inbound.is_full() && self.output.len() < OUTPUT_BYTES_STOP;
-            if !reads {
+            if inbound.is_full() {
                 // A client that is not read from cannot be silent.
                 heard = Instant::now();
             }
@@ -228,7 +228,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 },
                 () = serving.wake.notified() => {}
                 room = room_for(inbound, serving.broker) => if room.is_err() {
-                    return End::Stopping;
+                    return self.settle(inbound, serving, End::Stopping).await;
                 },
                 () = &mut silence, if serving.keep_alive.is_some() => {
                     let limit = serving.keep_alive.unwrap_or(Duration::MAX);
@@ -414,7 +414,7 @@ async fn room_for(inbound: &Inbound, broker: &Broker) -> Result<(), crate::store
 /// Publishes a will, now or after its delay, unless the client comes back before.
 async fn last_will(will: Will, attachment: &Attachment, broker: &Arc<Broker>) {
     let delay = Duration::from_secs(will.delay_s.into()).min(attachment.expiry);
-    let session = attachment.holding.session.clone();
+    let (session, connection) = (attachment.holding.session.clone(), attachment.number());
     if delay.is_zero() {
         return broker.publish_will(&will, &session).await;
     }
@@ -422,7 +422,7 @@ async fn last_will(will: Will, attachment: &Attachment, broker: &Arc<Broker>) {
     tokio::spawn(async move {
         let stopping = broker.connections.clone();
         let waited = stopping.run_until_cancelled(tokio::time::sleep(delay)).await;
-        if waited.is_some() && broker.registry.is_away(&session) {
+        if waited.is_some() && broker.registry.is_away_since(&session, connection) {
             broker.publish_will(&will, &session).await;
         }
     });

@@ -25,7 +25,6 @@ pub struct Counters {
     pub dropped: AtomicU64,
     /// Connections ended for breaking the protocol.
     pub violations: AtomicU64,
-    pub(super) dropped_lines: Rate,
     pub(super) refused_lines: Rate,
     pub(super) violation_lines: Rate,
 }
@@ -34,11 +33,5 @@ impl Counters {
     /// Adds one to a counter.
     pub(super) fn add(counter: &AtomicU64, count: usize) {
         counter.fetch_add(count as u64, Ordering::Relaxed);
-    }
-
-    /// Counts a dropped message; tells whether to say so.
-    pub(super) fn dropped(&self) -> bool {
-        Counters::add(&self.dropped, 1);
-        self.dropped_lines.allows()
     }
 }

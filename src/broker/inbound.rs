@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use bytestring::ByteString;
@@ -27,6 +27,8 @@ use crate::ingest::{Arrival, Routed};
 use crate::store::{AckGate, Job, Ticket};
 use crate::topic;
 
+/// How long messages may wait for subscribers' links before they are dropped.
+const BUS_TIME_MAX: Duration = Duration::from_secs(2);
 /// Topics whose routes a connection remembers; a sensor has two.
 const ROUTES_KEPT: usize = 8;
 
@@ -56,6 +58,8 @@ pub(super) struct Inbound {
     /// Whether the store's queue had no room for all of them.
     stalled: bool,
     messages: Vec<Arc<Message>>,
+    /// QoS 2 publishes of this connection that wait for their PUBREL.
+    unreleased: usize,
     routes: VecDeque<(ByteString, Option<Routed>)>,
     /// What the client's DISCONNECT says of its session's life, seconds.
     pub(super) session_expiry_s: Option<u32>,
@@ -80,6 +84,7 @@ impl Inbound {
             jobs: VecDeque::new(),
             stalled: false,
             messages: Vec::new(),
+            unreleased: 0,
             routes: VecDeque::new(),
             session_expiry_s: None,
         }
@@ -109,6 +114,7 @@ impl Inbound {
             Packet::PubRec(ack) => self.received_by_client(ack, out),
             Packet::PubRel(Ack { id, .. }) => {
                 let known = self.holding.session.forget_received(id);
+                self.unreleased = self.unreleased.saturating_sub(1);
                 let reason = if known { 0 } else { code::PACKET_ID_NOT_FOUND };
                 wire::ack(out, self.version, AckKind::PubComp, id, reason);
             }
@@ -137,11 +143,29 @@ impl Inbound {
             self.broker.queue.push(&mut self.jobs);
             self.stalled = !self.jobs.is_empty();
         }
+        self.publish_messages().await
+    }
+
+    async fn publish_messages(&mut self) -> Result<(), End> {
         if self.messages.is_empty() {
             return Ok(());
         }
         let messages = std::mem::take(&mut self.messages);
-        self.broker.bus.publish(messages).await.map_err(|error| End::Gone(error.to_string()))
+        let count = messages.len();
+        match tokio::time::timeout(BUS_TIME_MAX, self.broker.bus.publish(messages)).await {
+            Ok(published) => published.map_err(|error| End::Gone(error.to_string())),
+            Err(_) => {
+                // Subscribers lose these; the readings among them are the store's already.
+                Counters::add(&self.broker.counters.dropped, count);
+                if self.broker.counters.refused_lines.allows() {
+                    tracing::warn!(
+                        messages = count,
+                        "the message router has no room: messages to subscribers are dropped"
+                    );
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Writes the acks that nothing holds back any more.
@@ -196,12 +220,19 @@ impl Inbound {
         let session = &self.holding.session;
         if self.version == Version::V5 {
             let acks = self.due.iter().filter(|due| due.kind == AckKind::PubAck).count();
-            if acks + session.received() >= usize::from(self.broker.limits.inflight) && !publish.dup {
+            if acks + self.unreleased >= usize::from(self.broker.limits.inflight) && !publish.dup {
                 let text = "it sent more QoS 1 and 2 messages than the receive maximum allows";
                 return Err(End::violation(code::RECEIVE_MAXIMUM_EXCEEDED, text));
             }
         }
-        Ok(publish.qos == QoS::ExactlyOnce && !session.note_received(publish.id))
+        if publish.qos == QoS::AtLeastOnce {
+            return Ok(false);
+        }
+        let is_new = session.note_received(publish.id);
+        if is_new {
+            self.unreleased += 1;
+        }
+        Ok(!is_new)
     }
 
     /// Decodes a reading and queues it; returns the number that its ack needs.
@@ -273,7 +304,15 @@ impl Inbound {
             no_local: wanted.no_local,
             retain_as_published: wanted.retain_as_published,
         };
-        let is_new = session.add(subscription).ok_or(code::QUOTA_EXCEEDED)?;
+        let Some(is_new) = session.add(subscription) else {
+            if self.broker.counters.refused_lines.allows() {
+                tracing::warn!(
+                    client = %session.client().escape_debug(),
+                    "a subscription was refused: the client has as many as broker.limits.subscriptions allows"
+                );
+            }
+            return Err(code::QUOTA_EXCEEDED);
+        };
         if is_new && let Err(code) = self.link_to(filter).await {
             session.remove(filter);
             return Err(code);
@@ -330,5 +369,13 @@ impl Inbound {
             }
         }
         wire::unsuback(out, self.version, unsubscribe.id, &codes);
+    }
+}
+
+impl Drop for Inbound {
+    /// What the store's queue had no room for is lost with its connection where the client will not send it again.
+    fn drop(&mut self) {
+        let lost = self.jobs.iter().filter(|job| job.ticket.is_none()).count();
+        self.broker.queue.count_lost(lost);
     }
 }

@@ -40,7 +40,7 @@ struct Client {
 #[derive(Debug)]
 enum Presence {
     Connected { connection: u64, taken_over: CancellationToken, gone: CancellationToken },
-    Away { since: Instant, expiry: Duration },
+    Away { since: Instant, expiry: Duration, connection: u64 },
 }
 
 /// A session with its link to the bus, which it has from its first subscription on.
@@ -79,6 +79,11 @@ pub struct Attachment {
 }
 
 impl Attachment {
+    /// Returns the connection's number, counted from 1 since the start.
+    pub fn number(&self) -> u64 {
+        self.connection
+    }
+
     /// Waits until the connection that this one took over from, if any, has handed over all that it had read: a reading
     /// that is sent again here must come after its first sending there, or both would be stored.
     pub async fn wait_for_predecessor(&self, deadline: Duration) {
@@ -149,12 +154,13 @@ impl Registry {
         Ok(Attachment { registry: self.clone(), holding, present, ended, expiry, connection, gone, predecessor })
     }
 
-    /// Tells whether a session is still there and nobody is connected to it, as its delayed will has to know.
-    pub fn is_away(&self, session: &Arc<Session>) -> bool {
+    /// Tells whether nobody has come back to a session since one of its connections ended, as that one's delayed will has
+    /// to know.
+    pub fn is_away_since(&self, session: &Arc<Session>, ended: u64) -> bool {
         let clients = self.lock();
         match clients.by_id.get(session.client()) {
             Some(client) if Arc::ptr_eq(&client.holding.session, session) => {
-                matches!(client.presence, Presence::Away { .. })
+                matches!(client.presence, Presence::Away { connection, .. } if connection == ended)
             }
             _ => true,
         }
@@ -197,7 +203,8 @@ impl Registry {
         if attachment.expiry.is_zero() {
             clients.by_id.remove(client_id);
         } else {
-            client.presence = Presence::Away { since: Instant::now(), expiry: attachment.expiry };
+            client.presence =
+                Presence::Away { since: Instant::now(), expiry: attachment.expiry, connection: attachment.connection };
         }
         clients.connected -= 1;
         self.count(&clients);
@@ -222,7 +229,7 @@ impl Presence {
     fn has_expired(&self, now: Instant) -> bool {
         match self {
             Presence::Connected { .. } => false,
-            Presence::Away { since, expiry } => now.duration_since(*since) >= *expiry,
+            Presence::Away { since, expiry, .. } => now.duration_since(*since) >= *expiry,
         }
     }
 }

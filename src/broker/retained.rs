@@ -48,6 +48,9 @@ impl Retained {
             return Ok(());
         }
         if kept.messages.len() >= self.messages_max || kept.bytes + message.bytes() > self.bytes_max {
+            kept.forget_expired(Instant::now());
+        }
+        if kept.messages.len() >= self.messages_max || kept.bytes + message.bytes() > self.bytes_max {
             return Err(Full);
         }
         kept.bytes += message.bytes();
@@ -63,6 +66,13 @@ impl Retained {
             .filter(|message| topic::matches(filter, &message.topic) && message.life_left(now).is_some())
             .cloned()
             .collect()
+    }
+}
+
+impl Kept {
+    fn forget_expired(&mut self, now: Instant) {
+        self.messages.retain(|_, message| message.life_left(now).is_some());
+        self.bytes = self.messages.values().map(|message| message.bytes()).sum();
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use bytestring::ByteString;
@@ -17,7 +17,11 @@ use super::counters::Counters;
 use super::message::Message;
 use super::wire::{self, AckKind, PublishOut, QoS, Version};
 use crate::config::Limits;
+use crate::log::Rate;
 use crate::topic;
+
+/// How often it is said that a subscriber cannot keep up.
+const DROPPED_LINE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A subscription with its options.
 #[derive(Clone, Debug)]
@@ -49,6 +53,7 @@ pub struct Session {
     client: Arc<str>,
     limits: Arc<Limits>,
     counters: Arc<Counters>,
+    dropped_lines: Rate,
     state: Mutex<State>,
 }
 
@@ -94,7 +99,13 @@ enum Step {
 impl Session {
     /// Makes a session without subscriptions.
     pub fn new(client: Arc<str>, limits: Arc<Limits>, counters: Arc<Counters>) -> Session {
-        Session { client, limits, counters, state: Mutex::default() }
+        Session {
+            client,
+            limits,
+            counters,
+            dropped_lines: Rate::new(1, DROPPED_LINE_INTERVAL),
+            state: Mutex::default(),
+        }
     }
 
     /// Returns the client's id.
@@ -236,11 +247,6 @@ impl Session {
         self.lock().received.remove(&id)
     }
 
-    /// Returns how many QoS 2 publishes wait for their PUBREL.
-    pub fn received(&self) -> usize {
-        self.lock().received.len()
-    }
-
     fn enqueue(&self, state: &mut State, queued: Queued) {
         if queued.qos == QoS::AtMostOnce && state.connection.is_none() {
             return;
@@ -262,7 +268,8 @@ impl Session {
 
     fn count_dropped(&self, state: &mut State) {
         state.dropped += 1;
-        if self.counters.dropped() {
+        Counters::add(&self.counters.dropped, 1);
+        if self.dropped_lines.allows() {
             tracing::warn!(
                 client = %self.client.escape_debug(),
                 dropped = state.dropped,

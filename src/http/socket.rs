@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
+use crate::lock;
+
 /// Why the socket cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on the owner's socket {path}: {source}; `stationhub status` will not reach this hub")]
@@ -31,7 +33,7 @@ pub(super) struct SocketFile(PathBuf);
 
 /// Returns the path of a database's socket.
 pub fn socket_path(database: &Path) -> PathBuf {
-    let mut path = database.as_os_str().to_owned();
+    let mut path = lock::resolved(database).into_os_string();
     path.push(".sock");
     path.into()
 }

@@ -96,7 +96,7 @@ impl Gate {
 
     /// Notes that messages that take `units` were pushed.
     pub(super) fn taken(&self, units: usize) {
-        self.taken.fetch_add(units, Ordering::AcqRel);
+        self.taken.fetch_add(units, Ordering::SeqCst);
         self.wake_if_due();
     }
 
@@ -131,10 +131,15 @@ impl Gate {
         self.due.notified().await;
     }
 
+    /// Tells whether messages are held that no checkpoint has passed yet.
+    pub(super) fn holds_any(&self) -> bool {
+        self.taken.load(Ordering::SeqCst) > 0
+    }
+
     /// Returns what a checkpoint taken now will give back.
     pub(super) fn snapshot(&self) -> Passed {
         let ring = lock(&self.ring);
-        Passed { units: self.taken.load(Ordering::Acquire), end: ring.first + ring.messages.len() as u64 }
+        Passed { units: self.taken.load(Ordering::SeqCst), end: ring.first + ring.messages.len() as u64 }
     }
 
     /// Gives back what was taken before a checkpoint that is passed.
@@ -145,14 +150,14 @@ impl Gate {
             ring.messages.drain(..count);
             ring.first = passed.end;
         }
-        self.taken.fetch_sub(passed.units, Ordering::AcqRel);
+        self.taken.fetch_sub(passed.units, Ordering::SeqCst);
         self.room.add_permits(passed.units);
         self.wake_if_due();
     }
 
     fn wake_if_due(&self) {
-        let taken = self.taken.load(Ordering::Acquire);
-        if taken >= self.units / 4 || (taken > 0 && self.waiting.load(Ordering::Acquire) > 0) {
+        let taken = self.taken.load(Ordering::SeqCst);
+        if taken >= self.units / 4 || (taken > 0 && self.waiting.load(Ordering::SeqCst) > 0) {
             self.due.notify_one();
         }
     }
@@ -163,7 +168,7 @@ struct Waiting<'g>(&'g Gate);
 
 impl<'g> Waiting<'g> {
     fn begin(gate: &'g Gate) -> Waiting<'g> {
-        gate.waiting.fetch_add(1, Ordering::AcqRel);
+        gate.waiting.fetch_add(1, Ordering::SeqCst);
         gate.wake_if_due();
         Waiting(gate)
     }
@@ -171,6 +176,6 @@ impl<'g> Waiting<'g> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }

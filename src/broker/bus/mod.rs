@@ -16,7 +16,7 @@ mod link;
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -66,7 +66,6 @@ pub struct Bus {
     links: Mutex<Links>,
     subscribed: AtomicUsize,
     filters_max: usize,
-    published: AtomicU64,
 }
 
 struct Publisher {
@@ -106,7 +105,6 @@ impl Bus {
             links: Mutex::default(),
             subscribed: AtomicUsize::new(0),
             filters_max,
-            published: AtomicU64::new(0),
         });
         tokio::spawn(give_room_back(Arc::downgrade(&bus)));
         Ok(bus)
@@ -120,11 +118,6 @@ impl Bus {
     /// Tells whether any client subscribes to anything; where none does, publishing is not worth the way.
     pub fn has_subscribers(&self) -> bool {
         self.subscribed.load(Ordering::Acquire) > 0
-    }
-
-    /// Returns how many messages went through the bus.
-    pub fn published(&self) -> u64 {
-        self.published.load(Ordering::Relaxed)
     }
 
     /// Publishes messages in their order, waiting for room while links have not read the last ones.
@@ -174,11 +167,9 @@ impl Bus {
             let mut buffer = publisher.link.buffer();
             for (topic, message) in messages {
                 buffer.push_back(self.gate.packet(topic, message).1);
-                self.published.fetch_add(1, Ordering::Relaxed);
             }
         }
         let (number, packet) = self.gate.packet(last_topic, last);
-        self.published.fetch_add(1, Ordering::Relaxed);
         // Within the publisher's lock, so that a checkpoint sees the messages and their room together.
         self.gate.taken(units);
         send_now(&mut publisher.link, packet)?;
@@ -216,8 +207,9 @@ impl Bus {
 
 async fn give_room_back(bus: std::sync::Weak<Bus>) {
     while let Some(bus) = bus.upgrade() {
-        // A deadline, so that a bus that nobody holds any more is not held here.
-        if tokio::time::timeout(Duration::from_secs(1), bus.gate.is_due()).await.is_ok() {
+        // A deadline, so that a bus that nobody holds any more is not held here, nor the last messages of a quiet one.
+        let due = tokio::time::timeout(Duration::from_secs(1), bus.gate.is_due()).await.is_ok();
+        if due || bus.gate.holds_any() {
             bus.checkpoint().await;
         }
     }
