@@ -59,7 +59,10 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn runtime() -> anyhow::Result<Runtime> {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, WORKERS_MAX);
+    // Half of the cores: the writer and the router have threads of their own, and each hand-over to another worker that
+    // has to be woken first is time that an ack waits.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = (cores / 2).clamp(1, WORKERS_MAX);
     Builder::new_multi_thread()
         .worker_threads(workers)
         .max_blocking_threads(16)

@@ -37,8 +37,8 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 pub(super) struct Database {
     path: PathBuf,
-    /// The path without symbolic links: where SQLite keeps the log beside the file.
-    place: PathBuf,
+    /// What the path itself names, the file or a symbolic link to it.
+    entry: Option<(u64, u64)>,
     file: (u64, u64),
     log_path: PathBuf,
     log: Option<(u64, u64)>,
@@ -60,6 +60,7 @@ impl Database {
         create: bool,
     ) -> Result<Database, StoreError> {
         let connection = schema::open(path, synchronous, create)?;
+        // SQLite keeps the log beside the file itself, not beside a link to it.
         let place = path.canonicalize().map_err(|_| StoreError::Moved { path: path.to_owned() })?;
         let mut log_path = place.clone().into_os_string();
         log_path.push("-wal");
@@ -76,7 +77,7 @@ impl Database {
         Ok(Database {
             path: path.to_owned(),
             file: identity(&place).ok_or_else(|| StoreError::Moved { path: path.to_owned() })?,
-            place,
+            entry: identity(path),
             log_path: log_path.into(),
             log: None,
             connection,
@@ -136,9 +137,8 @@ impl Database {
     /// Sees that the file and its log are still where they were opened. SQLite would go on writing to moved or deleted
     /// ones, and the next to open the database would not find what was acked.
     fn check_place(&self) -> Result<(), StoreError> {
-        let here =
-            identity(&self.place) == Some(self.file) && self.path.canonicalize().ok().as_ref() == Some(&self.place);
-        if !here {
+        let file = std::fs::metadata(&self.path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        if file != Some(self.file) || identity(&self.path) != self.entry {
             return Err(StoreError::Moved { path: self.path.clone() });
         }
         if self.log.is_some() && identity(&self.log_path) != self.log {
@@ -324,8 +324,7 @@ fn load_sources(connection: &Connection) -> Result<HashMap<SourceId, i64>, Store
     rows.collect::<Result<_, _>>().doing(DOING)
 }
 
-/// Returns device and inode of a file with content, or of a log, which may be empty; they stay with a file wherever it
-/// is moved. A symbolic link is not followed.
+/// Returns device and inode, which stay with a file wherever it is moved. A symbolic link is not followed.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let metadata = path.symlink_metadata().ok()?;
     Some((metadata.dev(), metadata.ino()))
