@@ -47,10 +47,12 @@ impl Retained {
         if message.payload.is_empty() {
             return Ok(());
         }
-        if kept.messages.len() >= self.messages_max || kept.bytes + message.bytes() > self.bytes_max {
+        let full =
+            |kept: &Kept| kept.messages.len() >= self.messages_max || kept.bytes + message.bytes() > self.bytes_max;
+        if full(&kept) {
             kept.forget_expired(Instant::now());
         }
-        if kept.messages.len() >= self.messages_max || kept.bytes + message.bytes() > self.bytes_max {
+        if full(&kept) {
             return Err(Full);
         }
         kept.bytes += message.bytes();

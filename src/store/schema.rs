@@ -72,7 +72,7 @@ CREATE TABLE IF NOT EXISTS delivery (
 /// hub's clock, 3 both.
 const ADDED_COLUMNS: [&str; 3] = ["source_id", "received_ms", "marks"];
 
-/// Opens the database for writing, brings its schema up to date and sets what every connection of the hub needs.
+/// Opens the database for writing, making a new one only where `create` says so, brings its schema up to date and sets what every connection of the hub needs.
 ///
 /// # Errors
 /// SQLite's, and [`StoreError::Newer`] where the file was written by a newer hub.

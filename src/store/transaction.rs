@@ -24,6 +24,19 @@ const BUSY_TIMEOUT_HURRIED: Duration = Duration::from_millis(500);
 /// Sources that get a number of their own; readings of further ones are stored without.
 const SOURCES_MAX: usize = 4096;
 
+/// What a message in quarantine is counted with, bytes, as an SQL expression over its row.
+macro_rules! quarantine_bytes {
+    () => {
+        "256 + octet_length(payload) + octet_length(topic) + octet_length(client_id) + octet_length(detail)"
+    };
+}
+
+/// Where a job went.
+enum Inserted {
+    Reading,
+    Quarantined { bytes: i64 },
+}
+
 /// What a transaction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
@@ -67,12 +80,9 @@ impl Database {
         let marks = Marks::load(&connection, Bounds::default())?;
         let sources = load_sources(&connection)?;
         let quarantine_bytes = connection
-            .query_row(
-                "SELECT coalesce(sum(256 + length(payload) + length(topic) + length(client_id) + length(detail)), 0)
-                 FROM quarantine",
-                [],
-                |row| row.get(0),
-            )
+            .query_row(concat!("SELECT coalesce(sum(", quarantine_bytes!(), "), 0) FROM quarantine"), [], |row| {
+                row.get(0)
+            })
             .doing("cannot read the quarantine")?;
         Ok(Database {
             path: path.to_owned(),
@@ -161,11 +171,12 @@ impl Database {
                     self.marks.stage(&job.origin.client, delivery);
                 }
                 let source = source_number(&mut self.sources, &mut self.sources_staged, &mut tables, &job.origin)?;
-                if tables.insert(job, source, &mut self.created_at)? {
-                    outcome.readings += 1;
-                } else {
-                    outcome.quarantined += 1;
-                    self.quarantine_bytes += quarantine_bytes(job);
+                match tables.insert(job, source, &mut self.created_at)? {
+                    Inserted::Reading => outcome.readings += 1,
+                    Inserted::Quarantined { bytes } => {
+                        outcome.quarantined += 1;
+                        self.quarantine_bytes += bytes;
+                    }
                 }
             }
         }
@@ -181,10 +192,10 @@ impl Database {
         while self.quarantine_bytes > self.quarantine_bytes_max {
             let bytes: Option<i64> = self
                 .connection
-                .prepare_cached(
-                    "DELETE FROM quarantine WHERE id = (SELECT min(id) FROM quarantine)
-                     RETURNING 256 + length(payload) + length(topic) + length(client_id) + length(detail)",
-                )
+                .prepare_cached(concat!(
+                    "DELETE FROM quarantine WHERE id = (SELECT min(id) FROM quarantine) RETURNING ",
+                    quarantine_bytes!()
+                ))
                 .and_then(|mut delete| delete.query_map([], |row| row.get(0))?.next().transpose())
                 .doing("cannot drop from the quarantine")?;
             match bytes {
@@ -195,17 +206,6 @@ impl Database {
         }
         Ok(dropped)
     }
-}
-
-/// Returns what a message in quarantine is counted with; the statements say the same in SQL, in characters where this
-/// says it in bytes.
-fn quarantine_bytes(job: &Job) -> i64 {
-    let detail = match &job.entry {
-        Entry::Rejected { detail, .. } => detail.len(),
-        Entry::Reading(_) => 0,
-    };
-    let bytes = 256 + job.payload.len() + job.origin.source.len() + job.origin.client.len() + detail;
-    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// The statements of one transaction.
@@ -229,27 +229,29 @@ impl<'c> Tables<'c> {
                 "INSERT INTO magnetic_flux_data(x, y, z, created_at, source_id, received_ms, marks)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?,
-            quarantine: prepare(
+            quarantine: prepare(concat!(
                 "INSERT INTO quarantine(received_ms, topic, client_id, qos, reason, detail, payload)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?,
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 RETURNING ",
+                quarantine_bytes!()
+            ))?,
             source: prepare("INSERT INTO source(topic, first_seen_ms) VALUES (?1, ?2) RETURNING id")?,
         })
     }
 
-    /// Inserts one job; false where it went to quarantine.
-    fn insert(&mut self, job: &Job, source: Option<i64>, created_at: &mut CreatedAt) -> Result<bool, StoreError> {
+    /// Inserts one job, into its table or into quarantine.
+    fn insert(&mut self, job: &Job, source: Option<i64>, created_at: &mut CreatedAt) -> Result<Inserted, StoreError> {
         let reading = match &job.entry {
             Entry::Reading(reading) => reading,
             Entry::Rejected { reason, detail } => {
-                return self.reject(job, reason, detail).map(|()| false);
+                return self.reject(job, reason, detail);
             }
         };
         let inserted = self.insert_reading(reading, source, &job.origin, created_at);
         match inserted.doing("cannot insert a reading") {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(Inserted::Reading),
             Err(error) if error.class() == Class::Reject => {
-                self.reject(job, "refused by the database", &error.to_string()).map(|()| false)
+                self.reject(job, "refused by the database", &error.to_string())
             }
             Err(error) => Err(error),
         }
@@ -287,11 +289,12 @@ impl<'c> Tables<'c> {
         .map(drop)
     }
 
-    fn reject(&mut self, job: &Job, reason: &str, detail: &str) -> Result<(), StoreError> {
+    fn reject(&mut self, job: &Job, reason: &str, detail: &str) -> Result<Inserted, StoreError> {
         let Origin { source, client, qos, received_ms } = &job.origin;
         self.quarantine
-            .execute(params![received_ms, &**source, &**client, qos, reason, detail, &*job.payload])
-            .map(drop)
+            .query_row(params![received_ms, &**source, &**client, qos, reason, detail, &*job.payload], |row| {
+                Ok(Inserted::Quarantined { bytes: row.get(0)? })
+            })
             .doing("cannot write to the quarantine")
     }
 }

@@ -145,3 +145,19 @@ fn a_clean_close_leaves_one_file() {
     database.close().unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn the_quarantines_size_is_what_its_rows_say_in_any_alphabet() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut database = open(&dir.path().join("a.db"));
+    for number in 0..20 {
+        let mut rejected = job(Entry::Rejected { reason: "not JSON", detail: "été".repeat(number) }, None);
+        rejected.origin.source = "été/weathermeters".into();
+        database.store(&[rejected]).unwrap();
+    }
+    let rows: i64 = database
+        .connection
+        .query_row(concat!("SELECT sum(", quarantine_bytes!(), ") FROM quarantine"), [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(database.quarantine_bytes, rows);
+}
