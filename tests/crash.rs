@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use support::mqtt::{Client, Connect};
 use support::sensor::{Fleet, Load, assert_acked_are_stored_once, assert_all_sent_are_stored_once, weather};
-use support::{Dice, Hub, PATIENTLY, SOON, Signal, Site, wait_for};
+use support::{Dice, Hub, PATIENTLY, SOON, Signal, Site, wait_for, wait_for_a_moment};
 
 const ROUNDS: u32 = 20;
 const TOPIC: &str = "backacres/house/weatherstation/weathermeters/";
@@ -27,7 +27,7 @@ fn acked_readings_survive_kill_9() {
         let before = fleet.acked();
         wait_for("acks after the restart", SOON, || fleet.acked() > before + 100);
         // Not a wait: the moment of the blow is what varies.
-        std::thread::sleep(Duration::from_micros(dice.below(250_000)));
+        wait_for_a_moment(&mut dice, 250_000);
         hub.kill_9();
         println!("round {round}: killed after {} acks in all", fleet.acked());
         hub = site.start();
@@ -47,7 +47,7 @@ fn sensors_that_never_come_back_lose_nothing_that_was_acked() {
         let hub = site.start();
         let fleet = Fleet::start(hub.mqtt, first, Load::qos1(10));
         wait_for("acks", SOON, || fleet.acked() > 500);
-        std::thread::sleep(Duration::from_micros(dice.below(100_000)));
+        wait_for_a_moment(&mut dice, 100_000);
         hub.kill_9();
         let sensors = fleet.halt();
         assert_acked_are_stored_once(site.db(), &sensors);

@@ -210,10 +210,13 @@ fn a_full_disk_loses_nothing() {
     let mark = hub.log_end();
     let ballast = disk.fill();
     hub.wait_said(mark, &[" warn "], PATIENTLY);
-    wait_for("an end of acks", PATIENTLY, || {
-        let before = fleet.acked();
-        std::thread::sleep(Duration::from_secs(1));
-        fleet.acked() == before
+    let (mut acked, mut since) = (fleet.acked(), Instant::now());
+    wait_for("a second without acks", PATIENTLY, || {
+        let now = fleet.acked();
+        if std::mem::replace(&mut acked, now) != now {
+            since = Instant::now();
+        }
+        since.elapsed() >= Duration::from_secs(1)
     });
     assert!(hub.is_running());
     assert!(fleet.acked() <= stored(site.db()).len() as u64, "acked, not stored");

@@ -134,35 +134,26 @@ impl Site {
             log: self.file("hub.log"),
             output: self.file("output"),
         };
-        let deadline = Instant::now() + PATIENTLY;
-        loop {
+        wait_for("the hub to serve", PATIENTLY, || {
             let text = fs::read_to_string(&ready_file).unwrap_or_default();
-            if let Ok(ready) = serde_json::from_str::<serde_json::Value>(&text)
-                && ready["pid"] == hub.pid()
-            {
-                hub.mqtt = ready["mqtt"][0].as_str().unwrap().parse().unwrap();
-                hub.ready = ready;
-                return hub;
-            }
-            if let Some(status) = hub.child.try_wait().unwrap() {
+            hub.ready = serde_json::from_str(&text).unwrap_or_default();
+            let serves = hub.ready["pid"] == hub.pid();
+            if !serves && let Some(status) = hub.child.try_wait().unwrap() {
                 panic!("the hub ended before it served: {status}");
             }
-            assert!(Instant::now() < deadline, "the hub does not serve after {PATIENTLY:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+            serves
+        });
+        hub.mqtt = hub.ready["mqtt"][0].as_str().unwrap().parse().unwrap();
+        hub
     }
 
     /// Runs `command` to its end, which must come within `within`, and returns what it said.
     pub fn refused(&self, mut command: Command, within: Duration) -> Output {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let deadline = Instant::now() + within;
-        while child.try_wait().unwrap().is_none() {
-            if Instant::now() > deadline {
-                child.kill().unwrap();
-                let output = child.wait_with_output().unwrap();
-                panic!("{command:?} did not end within {within:?}: {output:?}");
-            }
-            std::thread::sleep(Duration::from_millis(2));
+        if !holds_within(within, || child.try_wait().unwrap().is_some()) {
+            child.kill().unwrap();
+            let output = child.wait_with_output().unwrap();
+            panic!("{command:?} did not end within {within:?}: {output:?}");
         }
         child.wait_with_output().unwrap()
     }
@@ -283,13 +274,28 @@ impl Drop for Hub {
     }
 }
 
-/// Waits until `condition` holds, and panics with `what` when it does not within `within`.
-pub fn wait_for(what: &str, within: Duration, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
+/// Waits until `condition` holds; false where it does not within `within`.
+pub fn holds_within(within: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + within;
     while !condition() {
-        assert!(start.elapsed() < within, "waited {within:?} for {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(2)));
     }
+    true
+}
+
+/// Waits for a condition, and panics with what was waited for where it does not come.
+pub fn wait_for(what: &str, within: Duration, condition: impl FnMut() -> bool) {
+    assert!(holds_within(within, condition), "waited {within:?} for {what}");
+}
+
+/// Waits for a moment that the dice chose, so that a blow falls anywhere in the hub's work.
+pub fn wait_for_a_moment(dice: &mut Dice, micros_max: u64) {
+    let moment = Instant::now() + Duration::from_micros(dice.below(micros_max));
+    wait_for("the moment of the blow", SOON, || Instant::now() >= moment);
 }
 
 /// Returns `name` as a command; without it the test is skipped with a line, but fails where CI is set.

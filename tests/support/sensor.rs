@@ -11,10 +11,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::mqtt::{Client, Connect, Packet, publish};
-use super::{now_s, reader};
+use super::{holds_within, now_s, reader};
 
 /// The topic of the hub's default routes that `sensor` publishes on.
 pub fn weather_topic(sensor: u64) -> String {
@@ -116,14 +116,10 @@ impl Fleet {
     /// Ends the publishing, waits until everything is acked (QoS 0: sent), and returns the sensors.
     pub fn finish(self, within: Duration) -> Vec<Sensor> {
         self.shared.finish.store(true, SeqCst);
-        let start = Instant::now();
-        while !self.threads.iter().all(JoinHandle::is_finished) {
-            if start.elapsed() > within {
-                let (acked, sent) = (self.acked(), self.sent());
-                self.shared.halt.store(true, SeqCst);
-                panic!("after {within:?} only {acked} of {sent} readings are acked");
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        if !holds_within(within, || self.threads.iter().all(JoinHandle::is_finished)) {
+            let (acked, sent) = (self.acked(), self.sent());
+            self.shared.halt.store(true, SeqCst);
+            panic!("after {within:?} only {acked} of {sent} readings are acked");
         }
         self.join()
     }
@@ -146,6 +142,13 @@ impl Drop for Fleet {
     }
 }
 
+impl Shared {
+    /// Paces a sensor, unless its fleet is to halt.
+    fn halts_within(&self, pause: Duration) {
+        holds_within(pause, || self.halt.load(SeqCst));
+    }
+}
+
 impl Sensor {
     fn new(number: u64, load: Load) -> Sensor {
         Sensor { number, acked: 0, sent: 0, load, unacked: VecDeque::new(), last_id: 0 }
@@ -157,7 +160,7 @@ impl Sensor {
             let address = *shared.address.lock().unwrap();
             match connect.try_open(address) {
                 Ok(client) => self.serve(client, shared),
-                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+                Err(_) => shared.halts_within(Duration::from_millis(10)),
             }
         }
     }
@@ -183,7 +186,7 @@ impl Sensor {
             if self.take_acks(&mut client, shared).is_err() {
                 return;
             }
-            std::thread::sleep(self.load.pause);
+            shared.halts_within(self.load.pause);
         }
     }
 
