@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tracing::warn;
@@ -139,9 +139,10 @@ impl Queue {
         self.shed.load(Ordering::Relaxed)
     }
 
-    /// Waits for jobs, then for at most `linger` for `most` of them, and moves up to `most` to `batch`; false once the
-    /// queue is closed and empty.
-    pub(super) fn take(&self, batch: &mut Vec<Job>, most: usize, linger: Duration) -> bool {
+    /// Waits for jobs, for the first `watch` of it without sleeping, then for at most `linger` for `most` of them, and
+    /// moves up to `most` to `batch`; false once the queue is closed and empty.
+    pub(super) fn take(&self, batch: &mut Vec<Job>, most: usize, watch: Duration, linger: Duration) -> bool {
+        self.watch(watch);
         let mut waiting = self.lock();
         while waiting.jobs.is_empty() {
             if waiting.closed {
@@ -158,6 +159,14 @@ impl Queue {
         let count = waiting.jobs.len().min(most);
         batch.extend(waiting.jobs.drain(..count));
         true
+    }
+
+    /// Looks for jobs again and again without sleeping: to be woken takes longer than to look.
+    fn watch(&self, most: Duration) {
+        let start = Instant::now();
+        while self.jobs() == 0 && start.elapsed() < most {
+            std::hint::spin_loop();
+        }
     }
 
     /// Pauses the writer for `pause`, or until the queue is closed; tells whether it is closed.

@@ -36,6 +36,8 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// A commit faster than this needs no company: waiting would only add to the latency.
 const COMMIT_FAST: Duration = Duration::from_millis(2);
 const LINGER_MAX: Duration = Duration::from_millis(3);
+/// How long the writer watches for the next job without sleeping, where a second core lets others work meanwhile.
+const WATCH_MAX: Duration = Duration::from_micros(150);
 
 /// What the writer needs to know.
 #[derive(Clone, Debug)]
@@ -206,14 +208,22 @@ impl Work {
         let mut batch = Vec::with_capacity(self.settings.batch_max);
         let (mut commit_time, mut last_batch) = (Duration::ZERO, 0);
         let mut raised = Vec::new();
+        let has_cores = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+        let mut waited = Duration::MAX;
         loop {
             // A lone sensor's ack never waits for company that does not come.
             let alone = last_batch <= 1;
             let linger =
                 if alone || commit_time <= COMMIT_FAST { Duration::ZERO } else { (commit_time / 5).min(LINGER_MAX) };
-            if !self.queue.take(&mut batch, self.settings.batch_max, linger) {
+            // Watching pays where the last job came soon, as from a client that publishes on each ack; a sensor that
+            // sends every 5 s never makes the writer do it.
+            let pays = has_cores && commit_time <= COMMIT_FAST && waited < WATCH_MAX;
+            let watch = if pays { WATCH_MAX } else { Duration::ZERO };
+            let start = Instant::now();
+            if !self.queue.take(&mut batch, self.settings.batch_max, watch, linger) {
                 break;
             }
+            waited = start.elapsed();
             self.progress.writing_since_ms.store(now_ms(), Ordering::Relaxed);
             let took = match self.store(&batch) {
                 Ok(Some(took)) => took,
