@@ -261,3 +261,33 @@ fn a_database_in_a_missing_directory_is_told_with_its_path() {
     assert!(said.contains("nowhere"), "{said}");
     assert!(!Path::new(&site.file("ready.json")).exists());
 }
+
+#[test]
+fn a_disk_whose_syncs_fail_for_a_while_loses_nothing_and_doubles_nothing() {
+    let site = Site::new();
+    let shim = site.file("failsync.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/failsync.c");
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(source).arg("-ldl").status();
+    assert!(built.expect("a C compiler, as for the build").success());
+    let fault = site.file("fault");
+    let mut command = site.run_command();
+    command.env("LD_PRELOAD", &shim).env("FAILSYNC", &fault);
+    let hub = site.start_with(command);
+    let fleet = Fleet::start(hub.mqtt, 0, Load::qos1(5));
+    let telling = Fleet::start(hub.mqtt, 100, Load::qos0(3));
+    for _ in 0..5 {
+        let acked = fleet.acked();
+        wait_for("acks", PATIENTLY, || fleet.acked() > acked + 50);
+        let mark = hub.log_end();
+        fs::write(&fault, "").unwrap();
+        hub.wait_said(mark, &[" warn ", "i/o error"], PATIENTLY);
+        fs::remove_file(&fault).unwrap();
+        hub.wait_said(mark, &["written again"], PATIENTLY);
+    }
+    let mut sensors = fleet.finish(PATIENTLY);
+    sensors.extend(telling.finish(PATIENTLY));
+    let sent: u64 = sensors.iter().map(|sensor| sensor.sent).sum();
+    wait_for("all rows", PATIENTLY, || site.weather_count() >= sent as i64);
+    assert_all_sent_are_stored_once(site.db(), &sensors);
+    assert!(hub.stop().success());
+}

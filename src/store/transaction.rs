@@ -31,9 +31,18 @@ macro_rules! quarantine_bytes {
     };
 }
 
+/// What a COMMIT that failed may have left in the file all the same: SQLite takes up whatever stands whole in the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doubt {
+    table: &'static str,
+    id: i64,
+    received_ms: i64,
+    outcome: Outcome,
+}
+
 /// Where a job went.
 enum Inserted {
-    Reading,
+    Reading { table: &'static str },
     Quarantined { bytes: i64 },
 }
 
@@ -62,6 +71,7 @@ pub(super) struct Database {
     quarantine_bytes: i64,
     quarantine_bytes_max: i64,
     created_at: CreatedAt,
+    doubt: Option<Doubt>,
 }
 
 impl Database {
@@ -97,6 +107,7 @@ impl Database {
             quarantine_bytes,
             quarantine_bytes_max: i64::try_from(quarantine_bytes_max).unwrap_or(i64::MAX),
             created_at: CreatedAt::default(),
+            doubt: None,
         })
     }
 
@@ -107,6 +118,7 @@ impl Database {
 
     /// Stores a batch in one transaction: all of it is on disk, or none.
     pub(super) fn store(&mut self, batch: &[Job]) -> Result<Outcome, StoreError> {
+        self.doubt = None;
         self.check_place()?;
         let quarantine_bytes = self.quarantine_bytes;
         let stored = self.store_in_transaction(batch);
@@ -129,6 +141,25 @@ impl Database {
         }
         self.sources_staged.clear();
         stored
+    }
+
+    /// Returns what the last transaction may have left in the file although it failed.
+    pub(super) fn doubt(&self) -> Option<Doubt> {
+        self.doubt
+    }
+
+    /// Tells what became of a transaction that was in doubt: its outcome where it is in the file after all. A row is its
+    /// own where both number and time of receipt are.
+    pub(super) fn settle(&self, doubt: Doubt) -> Result<Option<Outcome>, StoreError> {
+        let Doubt { table, id, received_ms, outcome } = doubt;
+        self.connection
+            .query_row(
+                &format!("SELECT count(*) > 0 FROM {table} WHERE id = ?1 AND received_ms = ?2"),
+                [id, received_ms],
+                |row| row.get(0),
+            )
+            .map(|is_there: bool| is_there.then_some(outcome))
+            .doing("cannot see whether the last transaction is in the database")
     }
 
     /// Waits only shortly for other programs' locks from now on: the hub stops.
@@ -162,6 +193,7 @@ impl Database {
     fn store_in_transaction(&mut self, batch: &[Job]) -> Result<Outcome, StoreError> {
         self.execute("BEGIN IMMEDIATE").doing("cannot begin a transaction")?;
         let mut outcome = Outcome::default();
+        let mut last = None;
         {
             let mut tables = Tables::prepare(&self.connection)?;
             for job in batch {
@@ -173,18 +205,25 @@ impl Database {
                     self.marks.stage(&job.origin.client, delivery);
                 }
                 let source = source_number(&mut self.sources, &mut self.sources_staged, &mut tables, &job.origin)?;
-                match tables.insert(job, source, &mut self.created_at)? {
-                    Inserted::Reading => outcome.readings += 1,
+                let table = match tables.insert(job, source, &mut self.created_at)? {
+                    Inserted::Reading { table } => {
+                        outcome.readings += 1;
+                        table
+                    }
                     Inserted::Quarantined { bytes } => {
                         outcome.quarantined += 1;
                         self.quarantine_bytes += bytes;
+                        "quarantine"
                     }
-                }
+                };
+                last = Some((table, self.connection.last_insert_rowid(), job.origin.received_ms));
             }
         }
         self.marks.write(&self.connection)?;
         outcome.quarantine_dropped = self.trim_quarantine()?;
-        self.execute("COMMIT").doing("cannot commit")?;
+        self.execute("COMMIT").doing("cannot commit").inspect_err(|_| {
+            self.doubt = last.map(|(table, id, received_ms)| Doubt { table, id, received_ms, outcome });
+        })?;
         Ok(outcome)
     }
 
@@ -256,7 +295,7 @@ impl<'c> Tables<'c> {
         };
         let inserted = self.insert_reading(reading, source, &job.origin, created_at);
         match inserted.doing("cannot insert a reading") {
-            Ok(()) => Ok(Inserted::Reading),
+            Ok(table) => Ok(Inserted::Reading { table }),
             Err(error) if error.class() == Class::Reject => {
                 self.reject(job, "refused by the database", &error.to_string())
             }
@@ -270,30 +309,41 @@ impl<'c> Tables<'c> {
         source: Option<i64>,
         origin: &Origin,
         created_at: &mut CreatedAt,
-    ) -> rusqlite::Result<()> {
+    ) -> rusqlite::Result<&'static str> {
         let created_at = created_at.text(origin.received_ms);
         let marks = TimeMarks::column(reading.marks);
         match &reading.sample {
-            Sample::Weather(weather) => self.weather.execute(params![
-                weather.timestamp,
-                weather.sample_interval,
-                weather.temperature,
-                weather.humidity,
-                weather.pressure,
-                weather.irradiance,
-                weather.wind_direction,
-                weather.rain_gauge_count,
-                weather.anemometer_count,
-                created_at,
-                source,
-                origin.received_ms,
-                marks,
-            ]),
+            Sample::Weather(weather) => {
+                self.weather.execute(params![
+                    weather.timestamp,
+                    weather.sample_interval,
+                    weather.temperature,
+                    weather.humidity,
+                    weather.pressure,
+                    weather.irradiance,
+                    weather.wind_direction,
+                    weather.rain_gauge_count,
+                    weather.anemometer_count,
+                    created_at,
+                    source,
+                    origin.received_ms,
+                    marks,
+                ])?;
+                Ok("weather_data")
+            }
             Sample::Magnetic(flux) => {
-                self.magnetic.execute(params![flux.x, flux.y, flux.z, created_at, source, origin.received_ms, marks,])
+                self.magnetic.execute(params![
+                    flux.x,
+                    flux.y,
+                    flux.z,
+                    created_at,
+                    source,
+                    origin.received_ms,
+                    marks
+                ])?;
+                Ok("magnetic_flux_data")
             }
         }
-        .map(drop)
     }
 
     fn reject(&mut self, job: &Job, reason: &str, detail: &str) -> Result<Inserted, StoreError> {

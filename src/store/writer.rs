@@ -21,7 +21,7 @@ use super::AckGate;
 use super::error::{Class, StoreError};
 use super::job::{Entry, Job};
 use super::queue::Queue;
-use super::transaction::{Database, Outcome};
+use super::transaction::{Database, Doubt, Outcome};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
 use crate::log::Rate;
@@ -142,6 +142,7 @@ impl Writer {
             database,
             trouble: None,
             rejected_lines: Rate::default(),
+            doubt: None,
             last_file: None,
         };
         std::thread::Builder::new()
@@ -192,6 +193,8 @@ struct Work {
     database: Option<Database>,
     trouble: Option<Trouble>,
     rejected_lines: Rate,
+    /// What the last transaction left open whether it happened.
+    doubt: Option<Doubt>,
     /// Device and inode of the database that was written last.
     last_file: Option<(u64, u64)>,
 }
@@ -299,9 +302,18 @@ impl Work {
             database.hurry()?;
         }
         self.last_file = Some(database.file());
+        if let Some(doubt) = self.doubt {
+            let settled = database.settle(doubt)?;
+            self.doubt = None;
+            if let Some(outcome) = settled {
+                self.database = Some(database);
+                return Ok(outcome);
+            }
+        }
         let result = database.store(batch);
         match &result {
             Err(error) if !is_busy(error) => {
+                self.doubt = database.doubt();
                 // After anything but a lock, a fresh connection: it re-reads what the file really holds. Closing
                 // moves the log into a file that was moved away, so that it is whole where it went.
                 database.close().unwrap_or_else(|error| tracing::debug!(%error, "close after a failure"));

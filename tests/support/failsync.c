@@ -1,0 +1,27 @@
+/* A disk whose write-ahead log cannot be synced, imitated: an LD_PRELOAD shim in which fsync and fdatasync fail with EIO
+ * while the file that FAILSYNC names exists. Built and loaded by tests/storage_faults.rs; no part of the hub. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+typedef int (*sync_call)(int);
+
+static int perhaps(const char *name, int fd) {
+    const char *fault = getenv("FAILSYNC");
+    if (fault != NULL && access(fault, F_OK) == 0) {
+        errno = EIO;
+        return -1;
+    }
+    sync_call real = (sync_call)dlsym(RTLD_NEXT, name);
+    if (real == NULL) {
+        errno = ENOSYS;
+        return -1;
+    }
+    return real(fd);
+}
+
+int fsync(int fd) { return perhaps("fsync", fd); }
+
+int fdatasync(int fd) { return perhaps("fdatasync", fd); }
