@@ -96,7 +96,7 @@ pub struct Limits {
     pub session_queue_bytes: usize,
     /// Subscriptions of a client.
     pub subscriptions: usize,
-    /// Distinct filters of all clients.
+    /// Subscriptions of all clients together.
     pub filters: usize,
     /// Sessions kept of clients that are away.
     pub sessions: usize,

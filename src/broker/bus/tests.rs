@@ -116,13 +116,50 @@ async fn the_bounds_on_links_and_filters_are_errors_not_ends() {
     assert!(matches!(error, BusError::NoRoom), "{error}");
     links[0].subscribe(&["a"]).await.unwrap();
     assert!(matches!(links[1].subscribe(&["b"]).await, Err(BusError::TooManyFilters(1))));
-    links[1].subscribe(&["a"]).await.unwrap();
+    links[0].unsubscribe(&["a"]);
+    links[1].subscribe(&["b"]).await.unwrap();
     drop(links);
     let start = Instant::now();
     while bus.link(Arc::new(Taken::default())).await.is_err() {
         assert!(start.elapsed() < Duration::from_secs(30), "no room again");
     }
     assert!(!bus.has_subscribers());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_and_topics_beyond_the_budget_of_names_still_find_each_other() {
+    const COUNT: usize = 6_000;
+    let bus = Bus::start(config(), COUNT).await.unwrap();
+    let sink: Arc<Taken> = Arc::default();
+    let link = bus.link(sink.clone()).await.unwrap();
+    let filters: Vec<String> = (0..COUNT).map(|number| format!("t/{number}")).collect();
+    for filter in &filters {
+        link.subscribe(&[filter.as_str()]).await.unwrap();
+    }
+    let last: Arc<Taken> = Arc::default();
+    let link_of_last = bus.link(last.clone()).await.unwrap();
+    link_of_last.subscribe(&[filters[COUNT - 1].as_str()]).await.unwrap_err();
+    link.unsubscribe(&["t/0"]);
+    link_of_last.subscribe(&[filters[COUNT - 1].as_str()]).await.unwrap();
+    for filter in &filters {
+        bus.publish(vec![message(filter, 1)]).await.unwrap();
+    }
+    let came = || lock(&sink.0).iter().copied().collect::<std::collections::HashSet<u64>>();
+    until("every message but the unsubscribed", || came().len() >= COUNT - 1).await;
+    until("the last topic's message", || lock(&last.0).contains(&(COUNT as u64 - 1))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_death_of_the_router_is_noticed() {
+    let bus = Bus::start(config(), 10).await.unwrap();
+    let link = bus.link(Arc::new(Taken::default())).await.unwrap();
+    link.subscribe(&["a"]).await.unwrap();
+    assert!(!bus.is_dead());
+    // The router cuts a topic's first byte off: this one has two.
+    bus.push(vec![("été".to_owned(), message("été", 1))], 1).unwrap();
+    until("the end of the router", || bus.is_dead()).await;
+    let error = bus.publish(vec![message("a", 1)]).await.unwrap_err();
+    assert!(matches!(error, BusError::RouterEnded), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
