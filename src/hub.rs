@@ -85,11 +85,24 @@ struct Ready {
 /// [`HubError`], with its reason.
 pub async fn run(config: Config) -> Result<(), HubError> {
     let _locks = lock::take(&config.pid, &config.store.path)?;
-    let log_file = log::start(&log::Settings {
+    let log = log::start(&log::Settings {
         level: config.log.level.to_string().to_lowercase(),
         file: config.log.file.clone(),
         silent: !config.log.stderr,
     })?;
+    let ended = run_logged(&config, log.file().cloned()).await;
+    if let Err(error) = &ended
+        && log.file().is_some()
+    {
+        // To stderr it goes as the command's last word.
+        error!("{error}");
+    }
+    log.flush();
+    ended
+}
+
+/// Runs the hub with its locks held and its log set up.
+async fn run_logged(config: &Config, log_file: Option<LogFile>) -> Result<(), HubError> {
     let mut signals = Signals::listen(log_file)?;
     if let Some(path) = &config.ready_file {
         remove_stale(path)?;
@@ -101,7 +114,7 @@ pub async fn run(config: Config) -> Result<(), HubError> {
         database = %config.store.path.display(),
         "stationhub starts"
     );
-    let hub = Hub::start(&config).await?;
+    let hub = Hub::start(config).await?;
     if let Some(path) = &config.ready_file {
         write_ready_file(path, &hub.ready())?;
     }

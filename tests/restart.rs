@@ -44,7 +44,10 @@ fn retained_messages_survive_a_clean_stop() {
     assert!(hub.stop().success());
     let hub = site.start();
     let found = retained(&hub, "state/+", 49);
-    assert!(found.iter().all(|(topic, payload)| topic.as_bytes().ends_with(payload) && topic != "state/7"), "{found:?}");
+    assert!(
+        found.iter().all(|(topic, payload)| topic.as_bytes().ends_with(payload) && topic != "state/7"),
+        "{found:?}"
+    );
     assert!(hub.stop().success());
     assert_eq!(site.number("SELECT count(*) FROM retained"), 49);
 }
