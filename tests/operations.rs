@@ -310,3 +310,15 @@ fn a_log_that_nobody_reads_stops_nobody() {
     assert!(hub.stop().success());
     drop(unread);
 }
+
+#[test]
+fn a_database_deep_in_the_tree_has_its_owners_socket_too() {
+    let site = Site::new();
+    let deep = "a_directory_with_quite_a_long_name/".repeat(6);
+    fs::create_dir_all(site.file(&deep)).unwrap();
+    let site = site.with_db(&format!("{deep}weather_data.db"));
+    assert_eq!(status(&site, &[]).status.code(), Some(2));
+    let hub = site.start();
+    assert_eq!(status(&site, &[]).status.code(), Some(0));
+    assert!(hub.stop().success());
+}
