@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::bus::{Bus, BusError};
+use self::bus::{Bounds, Bus, BusError};
 use self::counters::Counters;
 use self::keeper::{Changed, Keeper};
 use self::listener::{ListenError, Listener, Pending};
@@ -102,10 +102,11 @@ impl Running {
             bound.push(Listener::bind(listener).await?);
         }
         let limits = Arc::new(settings.limits);
+        let bounds = Bounds { filters: limits.filters, topics: limits.topics };
         let (counters, changed): (Arc<Counters>, Arc<Changed>) = Default::default();
         let broker = Arc::new(Broker {
             registry: Registry::new(limits.clone(), counters.clone()),
-            bus: Bus::start(settings.router, limits.filters).await?,
+            bus: Bus::start(settings.router, bounds).await?,
             retained: Retained::new(limits.retained_messages, limits.retained_bytes, changed.clone()),
             changed,
             limits,

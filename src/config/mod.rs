@@ -98,6 +98,8 @@ pub struct Limits {
     pub subscriptions: usize,
     /// Subscriptions of all clients together.
     pub filters: usize,
+    /// Topics that the router knows by their names; further ones take a shared way through it.
+    pub topics: usize,
     /// Sessions kept of clients that are away.
     pub sessions: usize,
     /// Retained messages.

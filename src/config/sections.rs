@@ -103,6 +103,7 @@ fn limits(reader: &mut Reader) -> Limits {
         session_queue_bytes: size("session_queue_bytes", 1_048_576, KIB..=GIB),
         subscriptions: size("subscriptions", 1000, 1..=100_000),
         filters: size("filters", 10_000, 1..=100_000),
+        topics: size("topics", 4_096, 0..=1_000_000),
         sessions: size("sessions", 1_000, 0..=65_000),
         retained_messages: size("retained_messages", 10_000, 0..=1_000_000),
         retained_bytes: size("retained_bytes", 8_388_608, 0..=GIB),

@@ -56,6 +56,15 @@ pub enum BusError {
     Silent(Duration),
 }
 
+/// What the bus holds, at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Filters that clients subscribe to, each client's counted by itself.
+    pub filters: usize,
+    /// Topics that have a name of their own in the router; others share one.
+    pub topics: usize,
+}
+
 /// Opens a link; `None` where the router has no room or is gone.
 type Build = dyn Fn(&str) -> Option<(LinkTx, LinkRx)> + Send + Sync;
 
@@ -90,8 +99,8 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::RouterEnded`] where the router does not come up.
-    pub async fn start(config: RouterConfig, filters_max: usize) -> Result<Arc<Bus>, BusError> {
-        let (gate, names) = (Gate::new(&config), Names::new(&config));
+    pub async fn start(config: RouterConfig, bounds: Bounds) -> Result<Arc<Bus>, BusError> {
+        let (gate, names) = (Gate::new(&config), Names::new(&config, bounds.topics));
         let router = Router::new(0, config).spawn();
         let of_links = router.clone();
         let build: Arc<Build> = Arc::new(move |name| {
@@ -107,7 +116,7 @@ impl Bus {
             names,
             links: Mutex::default(),
             subscribed: AtomicUsize::new(0),
-            filters_max,
+            filters_max: bounds.filters,
         });
         tokio::spawn(give_room_back(Arc::downgrade(&bus)));
         Ok(bus)

@@ -21,8 +21,6 @@ const LOGS_BYTES_MAX: usize = 64 << 20;
 /// What a log holds in memory for each byte that it counts, in tenths: a message takes about 350 bytes there, and
 /// counts as 256 at least.
 const LOG_TENTHS: usize = 14;
-/// Topics with names of their own, at about 360 bytes in the router each.
-const TOPICS_MAX: usize = 4096;
 
 /// The names in use.
 pub(super) struct Names {
@@ -30,22 +28,24 @@ pub(super) struct Names {
     filters_max: usize,
     /// Digests of topics: where two are alike, the router knows one topic more than is counted.
     topics: Mutex<HashSet<u64>>,
+    topics_max: usize,
 }
 
 impl Names {
-    /// Makes the budget that fits the size of the router's logs.
-    pub(super) fn new(config: &RouterConfig) -> Names {
+    /// Makes the budget: filters as they fit the size of the router's logs, and `topics_max` topics, at about 360 bytes in
+    /// the router each.
+    pub(super) fn new(config: &RouterConfig, topics_max: usize) -> Names {
         let log_bytes =
             config.max_segment_size.saturating_mul(config.max_segment_count).saturating_mul(LOG_TENTHS) / 10;
         let filters_max = (LOGS_BYTES_MAX / log_bytes.max(1)).max(16);
-        Names { filters: Mutex::default(), filters_max, topics: Mutex::default() }
+        Names { filters: Mutex::default(), filters_max, topics: Mutex::default(), topics_max }
     }
 
     /// Returns the name that a message is published under.
     pub(super) fn of_topic(&self, topic: &str) -> String {
         let mut topics = lock(&self.topics);
         let digest = xxh3_64(topic.as_bytes());
-        let is_own = topics.contains(&digest) || (topics.len() < TOPICS_MAX && topics.insert(digest));
+        let is_own = topics.contains(&digest) || (topics.len() < self.topics_max && topics.insert(digest));
         drop(topics);
         if is_own { own_name(topic) } else { REST.to_owned() }
     }
@@ -80,7 +80,7 @@ mod tests {
 
     fn names() -> Names {
         let config = RouterConfig { max_segment_size: 1 << 20, max_segment_count: 4, ..RouterConfig::default() };
-        Names::new(&config)
+        Names::new(&config, 100)
     }
 
     #[test]
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn topics_beyond_the_budget_share_one_name_for_good() {
         let names = names();
-        for number in 0..TOPICS_MAX {
+        for number in 0..100 {
             assert_eq!(names.of_topic(&format!("{number}")), format!("m/{number}"));
         }
         assert_eq!(names.of_topic("été"), REST);
