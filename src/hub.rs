@@ -24,11 +24,13 @@ use crate::http::{self, OwnersSocket};
 use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
-use crate::store::{Queue, Settings, StoreError, Writer};
+use crate::store::{Kept, Queue, Reader, Settings, StoreError, Writer};
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
 /// SQLite's busy timeout to it, and all has to end within 10 s.
 const STORE_END_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long the broker may take to hand its last changes to the store.
+const KEEP_TIME_MAX: Duration = Duration::from_secs(1);
 const SESSIONS_END_TIME_MAX: Duration = Duration::from_millis(1500);
 const WRITER: &str = "the thread that writes to the database";
 const ROUTER_LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -83,11 +85,24 @@ struct Ready {
 /// [`HubError`], with its reason.
 pub async fn run(config: Config) -> Result<(), HubError> {
     let _locks = lock::take(&config.pid, &config.store.path)?;
-    let log_file = log::start(&log::Settings {
+    let log = log::start(&log::Settings {
         level: config.log.level.to_string().to_lowercase(),
         file: config.log.file.clone(),
         silent: !config.log.stderr,
     })?;
+    let ended = run_logged(&config, log.file().cloned()).await;
+    if let Err(error) = &ended
+        && log.file().is_some()
+    {
+        // To stderr it goes as the command's last word.
+        error!("{error}");
+    }
+    log.flush();
+    ended
+}
+
+/// Runs the hub with its locks held and its log set up.
+async fn run_logged(config: &Config, log_file: Option<LogFile>) -> Result<(), HubError> {
     let mut signals = Signals::listen(log_file)?;
     if let Some(path) = &config.ready_file {
         remove_stale(path)?;
@@ -99,7 +114,7 @@ pub async fn run(config: Config) -> Result<(), HubError> {
         database = %config.store.path.display(),
         "stationhub starts"
     );
-    let hub = Hub::start(&config).await?;
+    let hub = Hub::start(config).await?;
     if let Some(path) = &config.ready_file {
         write_ready_file(path, &hub.ready())?;
     }
@@ -141,7 +156,8 @@ impl Hub {
             clock_skew_ms_max: u64::try_from(config.ingest.clock_skew_max.as_millis()).unwrap_or(u64::MAX),
         };
         let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits));
-        let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone()).await?;
+        let kept = kept(&config.store.path).await;
+        let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone(), kept).await?;
         let canary = Canary::open(&broker.bus()).await.map_err(BrokerError::from)?;
         let watched = Watched {
             progress: writer.progress(),
@@ -214,9 +230,10 @@ impl Hub {
     }
 
     /// Stops everything in order, and tells why.
-    async fn stop(self, ended: Ended) -> Result<(), HubError> {
+    async fn stop(mut self, ended: Ended) -> Result<(), HubError> {
         info!("stationhub stops");
         self.broker.stop_reading().await;
+        self.broker.keep_the_last(KEEP_TIME_MAX).await;
         let (unexpected, written) = match ended {
             Ended::Writer(end) => (Some(WRITER), end),
             Ended::Router => (Some("the message router"), self.writer.stop(STORE_END_TIME_MAX).await),
@@ -236,6 +253,20 @@ impl Hub {
                 Ok(())
             }
         }
+    }
+}
+
+/// Reads what the broker keeps over a restart; a database that cannot be read now is no reason not to start.
+async fn kept(database: &Path) -> Kept {
+    let path = database.to_owned();
+    let read = tokio::task::spawn_blocking(move || Reader::open(&path)?.kept()).await;
+    match read {
+        Ok(Ok(kept)) => kept,
+        Ok(Err(error)) => {
+            warn!("{error}; the hub starts without them");
+            Kept::default()
+        }
+        Err(_) => Kept::default(),
     }
 }
 

@@ -73,17 +73,11 @@ fn runtime() -> anyhow::Result<Runtime> {
 
 fn run(config: Config) -> anyhow::Result<()> {
     let runtime = runtime()?;
-    let in_file = config.log.file.is_some();
     let ended = runtime.block_on(hub::run(config));
     // A thread that is stuck in the system must not keep the hub from ending.
     runtime.shutdown_background();
-    ended.map_err(|error| {
-        if in_file {
-            tracing::error!("{error}");
-        }
-        // Its words name their cause already.
-        anyhow::Error::msg(error.to_string())
-    })
+    // Its words name their cause already.
+    ended.map_err(|error| anyhow::Error::msg(error.to_string()))
 }
 
 fn play(options: simulate::Options) -> anyhow::Result<()> {

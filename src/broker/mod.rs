@@ -11,8 +11,10 @@ mod connection;
 pub mod counters;
 mod end;
 mod inbound;
+mod keeper;
 pub mod listener;
 mod message;
+mod record;
 mod registry;
 mod retained;
 mod session;
@@ -24,11 +26,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::bus::{Bus, BusError};
+use self::bus::{Bounds, Bus, BusError};
 use self::counters::Counters;
+use self::keeper::{Changed, Keeper};
 use self::listener::{ListenError, Listener, Pending};
 use self::message::Message;
 use self::registry::Registry;
@@ -38,7 +42,7 @@ use self::wire::Will;
 use crate::clock::now_ms;
 use crate::config::{self, Limits};
 use crate::ingest::{Arrival, Ingest};
-use crate::store::Queue;
+use crate::store::{Kept, Queue};
 
 /// How often expired sessions are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -61,6 +65,7 @@ pub struct Broker {
     registry: Arc<Registry>,
     bus: Arc<Bus>,
     retained: Retained,
+    changed: Arc<Changed>,
     ingest: Arc<Ingest>,
     queue: Arc<Queue>,
     pending: Pending,
@@ -76,6 +81,8 @@ pub struct Running {
     addresses: Vec<SocketAddr>,
     listening: CancellationToken,
     listeners: TaskTracker,
+    keeping: CancellationToken,
+    keeper: JoinHandle<()>,
     tasks: TaskTracker,
 }
 
@@ -88,17 +95,20 @@ impl Running {
         settings: config::Broker,
         ingest: Arc<Ingest>,
         queue: Arc<Queue>,
+        kept: Kept,
     ) -> Result<Running, BrokerError> {
         let mut bound = Vec::new();
         for listener in settings.listeners {
             bound.push(Listener::bind(listener).await?);
         }
         let limits = Arc::new(settings.limits);
-        let counters: Arc<Counters> = Arc::default();
+        let bounds = Bounds { filters: limits.filters, topics: limits.topics };
+        let (counters, changed): (Arc<Counters>, Arc<Changed>) = Default::default();
         let broker = Arc::new(Broker {
             registry: Registry::new(limits.clone(), counters.clone()),
-            bus: Bus::start(settings.router, limits.filters).await?,
-            retained: Retained::new(limits.retained_messages, limits.retained_bytes),
+            bus: Bus::start(settings.router, bounds).await?,
+            retained: Retained::new(limits.retained_messages, limits.retained_bytes, changed.clone()),
+            changed,
             limits,
             counters,
             ingest,
@@ -109,14 +119,16 @@ impl Running {
             started_ms: now_ms(),
             client_ids: AtomicU64::new(0),
         });
+        broker.restore(kept);
         let (listeners, tasks) = (TaskTracker::new(), TaskTracker::new());
-        let listening = CancellationToken::new();
+        let (listening, keeping) = (CancellationToken::new(), CancellationToken::new());
+        let keeper = tokio::spawn(Keeper::new(broker.clone()).run(keeping.clone()));
         let addresses = bound.iter().map(Listener::address).collect();
         for listener in bound {
             listeners.spawn(listener.serve(broker.clone(), listening.clone(), tasks.clone()));
         }
         listeners.spawn(sweep(broker.registry.clone(), listening.clone()));
-        Ok(Running { broker, addresses, listening, listeners, tasks })
+        Ok(Running { broker, addresses, listening, listeners, keeping, keeper, tasks })
     }
 
     /// Returns the addresses that are listened on.
@@ -142,6 +154,14 @@ impl Running {
         self.broker.connections.cancel();
     }
 
+    /// Hands the last changes of retained messages and sessions to the store, within `deadline`.
+    pub async fn keep_the_last(&mut self, deadline: Duration) {
+        self.keeping.cancel();
+        if tokio::time::timeout(deadline, &mut self.keeper).await.is_err() {
+            tracing::warn!("the database was not written in time: the last changes of retained messages are not kept");
+        }
+    }
+
     /// Lets every session send the acks that are due, and ends it; waits for all within `deadline`.
     pub async fn end_sessions(self, deadline: Duration) {
         self.broker.drained.cancel();
@@ -153,6 +173,21 @@ impl Running {
 }
 
 impl Broker {
+    /// Takes what the store kept over the restart.
+    fn restore(&self, kept: Kept) {
+        let messages = kept.retained.len();
+        let refused = self.retained.restore(kept.retained);
+        if refused > 0 {
+            tracing::warn!(
+                refused,
+                "retained messages were forgotten: there are more than broker.limits.retained_messages or retained_bytes"
+            );
+        }
+        if messages > 0 {
+            tracing::info!(messages, "retained messages were read back");
+        }
+    }
+
     /// Publishes a client's will: to the store where its topic is routed, to subscribers, to the retained messages.
     async fn publish_will(&self, will: &Will, session: &Session) {
         if let Some(routed) = self.ingest.route(&will.topic) {

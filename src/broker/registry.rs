@@ -257,6 +257,7 @@ mod tests {
             session_queue_bytes: 1000,
             subscriptions: 10,
             filters: 10,
+            topics: 10,
             sessions,
             retained_messages: 1,
             retained_bytes: 1,

@@ -96,8 +96,10 @@ pub struct Limits {
     pub session_queue_bytes: usize,
     /// Subscriptions of a client.
     pub subscriptions: usize,
-    /// Distinct filters of all clients.
+    /// Subscriptions of all clients together.
     pub filters: usize,
+    /// Topics that the router knows by their names; further ones take a shared way through it.
+    pub topics: usize,
     /// Sessions kept of clients that are away.
     pub sessions: usize,
     /// Retained messages.

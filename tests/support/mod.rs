@@ -124,11 +124,16 @@ impl Site {
     }
 
     pub fn start_with(&self, mut command: Command) -> Hub {
+        let output = fs::File::create(self.file("output")).unwrap();
+        command.stdout(output.try_clone().unwrap()).stderr(output);
+        self.start_as_it_is(command)
+    }
+
+    /// Starts the hub with its outputs where the command has them.
+    pub fn start_as_it_is(&self, mut command: Command) -> Hub {
         let ready_file = self.file("ready.json");
         let _ = fs::remove_file(&ready_file);
-        let output = fs::File::create(self.file("output")).unwrap();
-        let child =
-            command.stdout(output.try_clone().unwrap()).stderr(output).spawn().expect("the hub's binary starts");
+        let child = command.spawn().expect("the hub's binary starts");
         let mut hub = Hub {
             child,
             ready: serde_json::Value::Null,
