@@ -181,10 +181,12 @@ impl Registry {
         if away.len() > self.limits.sessions {
             away.sort_unstable();
             let surplus = away.len() - self.limits.sessions;
-            tracing::warn!(
-                surplus,
-                "more sessions of absent clients than broker.limits.sessions: the oldest are forgotten"
-            );
+            if self.counters.refused_lines.allows() {
+                tracing::warn!(
+                    surplus,
+                    "more sessions of absent clients than broker.limits.sessions: the oldest are forgotten"
+                );
+            }
             for (_, id) in away.into_iter().take(surplus) {
                 clients.by_id.remove(&id);
             }
@@ -208,6 +210,13 @@ impl Registry {
         }
         clients.connected -= 1;
         self.count(&clients);
+        let away = clients.by_id.len() - clients.connected;
+        drop(clients);
+        // A crowd that comes and goes would leave many more between two regular looks; a few more are let be, so that not
+        // every goodbye looks through all.
+        if away > self.limits.sessions + self.limits.sessions / 8 {
+            self.sweep(Instant::now());
+        }
     }
 
     fn new_holding(&self, client: Arc<str>) -> Arc<Holding> {
