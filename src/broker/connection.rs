@@ -32,6 +32,8 @@ const READ_BYTES: usize = 8 * 1024;
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 /// Beyond this, nothing more is read: the peer has to take its acks first.
 const OUTPUT_BYTES_STOP: usize = 256 * 1024;
+/// The largest CONNECT, bytes: room for a will of 64 KiB and all else that one carries. Its sender is unknown yet.
+const CONNECT_BYTES_MAX: usize = 128 * 1024;
 /// What is still read from a connection that was taken over, bytes.
 const TAKEOVER_BYTES_MAX: usize = 1024 * 1024;
 /// How long an older connection of the same client may take to end.
@@ -92,7 +94,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
     async fn read_connect(&mut self, door: &Door) -> Result<Connect, String> {
         loop {
             let version = wire::peek_version(&self.input);
-            match wire::decode_connect(&mut self.input, door.packet_bytes_max) {
+            match wire::decode_connect(&mut self.input, door.packet_bytes_max.min(CONNECT_BYTES_MAX)) {
                 Ok(Some(connect)) => return Ok(connect),
                 Ok(None) => {}
                 Err(error) => {
@@ -201,12 +203,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
     async fn converse(&mut self, inbound: &mut Inbound, serving: &Serving<'_>, packet_bytes_max: usize) -> End {
         let mut heard = Instant::now();
         let mut deaf = false;
+        let mut share = serving.broker.partial.share();
+        let evicted = share.evicted();
         let silence = tokio::time::sleep(serving.keep_alive.unwrap_or(Duration::MAX));
         tokio::pin!(silence);
         loop {
             if let Err(end) = self.process(inbound, serving, packet_bytes_max).await {
                 return self.settle(inbound, serving, end).await;
             }
+            share.hold(self.input.len());
             if deaf {
                 self.output.clear();
             }
@@ -236,6 +241,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                         return End::Silent;
                     }
                     silence.as_mut().reset(heard + limit);
+                }
+                () = evicted.cancelled() => {
+                    self.input = BytesMut::new();
+                    return End::no_room_for_partial();
                 }
                 () = serving.attachment.ended.cancelled() => {
                     let stopping = serving.broker.connections.is_cancelled();

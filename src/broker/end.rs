@@ -31,6 +31,12 @@ impl End {
         End::Violation { code, text: text.to_owned() }
     }
 
+    /// The hub holds as many bytes of packets that have not come whole as it may, and this connection's for longest.
+    pub(super) fn no_room_for_partial() -> End {
+        let text = "a packet of its had begun and did not end, and broker.limits.partial_bytes is reached";
+        End::violation(0x97, text)
+    }
+
     /// Returns MQTT 5's reason code for a DISCONNECT, where one is sent.
     pub(super) fn reason_code(&self) -> Option<u8> {
         match self {

@@ -14,6 +14,7 @@ mod inbound;
 mod keeper;
 pub mod listener;
 mod message;
+mod partial;
 mod record;
 mod registry;
 mod retained;
@@ -35,6 +36,7 @@ use self::counters::Counters;
 use self::keeper::{Changed, Keeper};
 use self::listener::{ListenError, Listener, Pending};
 use self::message::Message;
+use self::partial::Partial;
 use self::registry::Registry;
 use self::retained::Retained;
 use self::session::Session;
@@ -69,6 +71,7 @@ pub struct Broker {
     ingest: Arc<Ingest>,
     queue: Arc<Queue>,
     pending: Pending,
+    partial: Arc<Partial>,
     connections: CancellationToken,
     drained: CancellationToken,
     started_ms: i64,
@@ -108,6 +111,7 @@ impl Running {
             registry: Registry::new(limits.clone(), counters.clone()),
             bus: Bus::start(settings.router, bounds).await?,
             retained: Retained::new(limits.retained_messages, limits.retained_bytes, changed.clone()),
+            partial: Partial::new(limits.partial_bytes),
             changed,
             limits,
             counters,

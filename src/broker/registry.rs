@@ -268,6 +268,7 @@ mod tests {
             filters: 10,
             topics: 10,
             sessions,
+            partial_bytes: 1,
             retained_messages: 1,
             retained_bytes: 1,
             session_expiry_max: HOUR,
