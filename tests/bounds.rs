@@ -57,7 +57,7 @@ fn five_thousand_client_ids_one_after_another_leave_nothing_behind() {
         if number % 2 == 0 { client.disconnect() } else { client.cut() }
     }
     wait_for("all to be gone", SOON, || figure(&site, "sessions") == 0 && open_files(&hub) <= files + 2);
-    allowance.end("5,000 client ids", 12 * MIB);
+    allowance.end("5,000 client ids", 8 * MIB);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn fifty_thousand_topics_leave_nothing_behind() {
             }
         }
     }
-    allowance.end("50,000 topics", 24 * MIB);
+    allowance.end("50,000 topics", 8 * MIB);
 }
 
 /// Subscribes to many filters in one packet, and returns their codes.
@@ -107,9 +107,7 @@ fn ten_thousand_filters_at_a_time_all_work() {
         let filters: Vec<String> = (0..1_000).map(|number| filter(client * 1_000 + number)).collect();
         for some in filters.chunks(100) {
             let codes = subscribe_all(&mut subscriber, some);
-            // The first client of the allowance may have left a filter that counts.
-            let granted = codes.iter().filter(|code| **code == 1).count();
-            assert!(granted + 1 >= some.len(), "only {granted} of {} are granted: {codes:?}", some.len());
+            assert!(codes.iter().all(|code| *code == 1), "all are granted: {codes:?}");
         }
         clients.push(subscriber);
     }
@@ -119,7 +117,7 @@ fn ten_thousand_filters_at_a_time_all_work() {
         let message = clients[(number / 1_000) as usize].receive();
         assert_eq!((message.topic, message.payload), (topic, number.to_be_bytes().to_vec()));
     }
-    allowance.end("10,000 filters at a time", 96 * MIB);
+    allowance.end("10,000 filters at a time", 16 * MIB);
 }
 
 /// The limit is on what is subscribed, not on what ever was.
@@ -136,7 +134,7 @@ fn ten_thousand_filters_one_after_another_all_work() {
         assert_eq!(client.receive().payload, number.to_be_bytes());
         client.unsubscribe(&[&filter]);
     }
-    allowance.end("10,000 filters one after another", 48 * MIB);
+    allowance.end("10,000 filters one after another", 12 * MIB);
 }
 
 #[test]
@@ -166,7 +164,7 @@ fn a_thousand_silent_sockets_cost_no_more_than_those_that_may_wait() {
     wait_for("the oldest to be closed", PATIENTLY, || open_files(&hub) <= files + 256 + 2);
     drop(silent);
     wait_for("all to be closed", PATIENTLY, || open_files(&hub) <= files + 2);
-    allowance.end("1,000 silent sockets", 16 * MIB);
+    allowance.end("1,000 silent sockets", 8 * MIB);
 }
 
 #[test]
@@ -175,19 +173,32 @@ fn two_hundred_half_sent_megabytes_stay_within_their_bound() {
     let hub = site.start();
     let allowance = Allowance::begin(&hub);
     let big = publish(4, b"big", &vec![7; 1_000_000], 1, 1, false);
-    let half: Vec<Client> = (0..200)
-        .map(|number| {
-            let mut client = Connect::new(4, &format!("half-{number}")).open(hub.mqtt);
-            client.send(&big[..990_000]).unwrap();
-            client
-        })
-        .collect();
+    let mut half: Vec<Client> = Vec::new();
     let mut good = Connect::new(5, "good").open(hub.mqtt);
-    good.publish_through("a/weathermeters", b"{}", 1);
-    good.ping();
+    for number in 0..200 {
+        let mut client = Connect::new(4, &format!("half-{number}")).open(hub.mqtt);
+        // One that makes room for others may be closed while it sends.
+        client.send(&big[..990_000]).ok();
+        half.push(client);
+        if number % 20 == 0 {
+            good.publish_through("big", &vec![8; 1_000_000], 1);
+            good.publish_through("a/weathermeters", b"{}", 1);
+        }
+    }
+    // Before the CONNECT, not even so much.
+    let connect = packet(0x10, &[&text("MQTT")[..], &[4, 2, 0, 60], &vec![7; 900_000]].concat());
+    for _ in 0..100 {
+        let mut stranger = Client::raw(hub.mqtt, 4).unwrap();
+        stranger.send(&connect[..890_000]).ok();
+        half.push(stranger);
+    }
+    good.publish_through("big", &vec![8; 1_000_000], 1);
+    wait_for("those that waited longest to be closed", SOON, || figure(&site, "clients") < 60);
+    assert!(!hub.said_since(0, &[" warn ", "partial_bytes"]).is_empty(), "it is told");
     drop(half);
     wait_for("all to be gone", PATIENTLY, || figure(&site, "clients") == 1);
-    allowance.end("200 half-sent packets of 1 MB", 256 * MIB);
+    good.ping();
+    allowance.end("200 half-sent packets of 1 MB", 64 * MIB);
 }
 
 /// Publishes a retained message at QoS 1.
@@ -220,7 +231,7 @@ fn ten_thousand_retained_messages_all_come_and_the_next_is_refused() {
     for number in 0..200u32 {
         retain(&mut publisher, &format!("retained/{number}"), &vec![7; 500_000]);
     }
-    allowance.end("10,000 retained messages", 40 * MIB);
+    allowance.end("10,000 retained messages", 32 * MIB);
 }
 
 /// A subscriber that asks again and again, and takes nothing.
@@ -244,7 +255,7 @@ fn retained_messages_that_nobody_takes_do_not_pile_up() {
     Connect::new(4, "good").open(hub.mqtt).publish_through("a/weathermeters", b"{}", 1);
     wait_for("the last one's messages", PATIENTLY, || figure(&site, "dropped") > 0);
     drop(deaf);
-    allowance.end("20 subscribers that take no retained message", 32 * MIB);
+    allowance.end("20 subscribers that take no retained message", 16 * MIB);
 }
 
 #[test]
@@ -259,11 +270,11 @@ fn sessions_beyond_the_limit_make_room_at_once() {
         client.disconnect();
         if number % 100 == 0 {
             let kept = figure(&site, "sessions");
-            assert!(kept <= 100 + 10, "{kept} sessions are kept");
+            assert!(kept <= 100 + 100 / 8 + 2, "{kept} sessions are kept");
         }
     }
     wait_for("the surplus to be forgotten", SOON, || figure(&site, "sessions") <= 100);
-    allowance.end("3,000 sessions, of which 100 are kept", 16 * MIB);
+    allowance.end("3,000 sessions, of which 100 are kept", 32 * MIB);
     assert_no_panic(&site, &hub);
 }
 
