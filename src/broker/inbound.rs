@@ -123,7 +123,8 @@ impl Inbound {
             Packet::PingReq => wire::pingresp(out),
             Packet::Disconnect(disconnect) => {
                 self.session_expiry_s = disconnect.session_expiry_s;
-                let keeps_will = disconnect.reason == 4;
+                // Whatever is not an ordinary goodbye leaves the will standing.
+                let keeps_will = disconnect.reason != 0;
                 return Err(if keeps_will { End::GoodbyeWithWill } else { End::Goodbye });
             }
             Packet::Connect => {
@@ -323,7 +324,9 @@ impl Inbound {
             RetainHandling::DoNotSend => false,
         };
         if retained {
-            session.send_retained(self.broker.retained.matching(filter, Instant::now()), wanted.qos);
+            let mut messages = self.broker.retained.matching(filter, Instant::now());
+            messages.retain(|message| !wanted.no_local || message.publisher != *session.client());
+            session.send_retained(messages, wanted.qos);
         }
         Ok(wanted.qos as u8)
     }
