@@ -117,6 +117,7 @@ impl Session {
     pub fn attach(&self, connection: Arc<Notify>, outlet: Outlet, out: &mut BytesMut) {
         let mut state = self.lock();
         let now = Instant::now();
+        state.forget_too_large(outlet, now);
         for in_flight in &state.in_flight {
             match in_flight.step {
                 Step::Published => write(out, outlet, &in_flight.queued, in_flight.id, true, now),
@@ -349,6 +350,19 @@ impl State {
         if open { self.queue.pop_front().map(|queued| (queued, true)) } else { None }
     }
 
+    /// Drops what a client that came back with a smaller maximum packet size cannot take any more.
+    fn forget_too_large(&mut self, outlet: Outlet, now: Instant) {
+        let bytes = &mut self.bytes;
+        self.in_flight.retain(|in_flight| {
+            let fits = in_flight.step == Step::Released
+                || packet_bytes(outlet, &in_flight.queued, now) <= outlet.packet_bytes_max;
+            if !fits {
+                *bytes -= in_flight.queued.bytes();
+            }
+            fits
+        });
+    }
+
     fn free_id(&mut self) -> u16 {
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
@@ -374,7 +388,8 @@ fn packet<'q>(queued: &'q Queued, id: u16, dup: bool, now: Instant) -> PublishOu
         topic: &queued.message.topic,
         payload: &queued.message.payload,
         properties: queued.message.properties.as_deref(),
-        message_expiry_s: queued.message.life_left(now).flatten(),
+        // One that expired after it was first sent is sent again all the same, with no life left.
+        message_expiry_s: queued.message.life_left(now).unwrap_or(Some(0)),
         subscription_identifiers: &[],
         topic_alias: None,
     }
