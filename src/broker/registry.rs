@@ -154,6 +154,11 @@ impl Registry {
         Ok(Attachment { registry: self.clone(), holding, present, ended, expiry, connection, gone, predecessor })
     }
 
+    /// Tells whether a client of this id is connected or has a session.
+    pub fn knows(&self, client_id: &str) -> bool {
+        self.lock().by_id.contains_key(client_id)
+    }
+
     /// Tells whether nobody has come back to a session since one of its connections ended, as that one's delayed will has
     /// to know.
     pub fn is_away_since(&self, session: &Arc<Session>, ended: u64) -> bool {
