@@ -36,6 +36,9 @@ const OUTPUT_BYTES_STOP: usize = 256 * 1024;
 const TAKEOVER_BYTES_MAX: usize = 1024 * 1024;
 /// How long an older connection of the same client may take to end.
 const TAKEOVER_TIME_MAX: Duration = Duration::from_secs(5);
+/// How much of a packet counts as a sign of life before the packet is whole, bytes: a large one may take its time on a
+/// slow line, one that is fed byte by byte may not.
+const LIFE_BYTES: usize = 1024;
 /// How long a peer may take to read why it is disconnected.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -144,18 +147,25 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
             packet_bytes_max: connect.properties.maximum_packet_size.map_or(usize::MAX, |max| max as usize),
         };
         self.send_connack(&connect, &attachment, assigned.as_deref(), door, broker);
+        if self.output.len() > outlet.packet_bytes_max {
+            self.output.clear();
+            return self.refuse_narrow(outlet.packet_bytes_max, door, broker).await;
+        }
         let session = attachment.holding.session.clone();
         session.attach(wake.clone(), outlet, &mut self.output);
         let will = connect.will.as_deref().map(message::copy_will);
         let keep_alive = (connect.keep_alive > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1500));
+        let asked_s = connect.properties.session_expiry_s.unwrap_or(0);
         drop(connect);
 
         let mut inbound = Inbound::new(broker.clone(), attachment.holding.clone(), outlet.version, wake.clone());
         let serving = Serving { broker, attachment: &attachment, outlet, keep_alive, wake: &wake };
-        let end = self.converse(&mut inbound, &serving, door.packet_bytes_max).await;
+        let mut end = self.converse(&mut inbound, &serving, door.packet_bytes_max).await;
         session.detach(&wake);
-        if let Some(seconds) = inbound.session_expiry_s {
-            attachment.expiry = Duration::from_secs(seconds.into()).min(broker.limits.session_expiry_max);
+        match inbound.session_expiry_s {
+            Some(1..) if asked_s == 0 => end = End::late_expiry(),
+            Some(s) => attachment.expiry = Duration::from_secs(s.into()).min(broker.limits.session_expiry_max),
+            None => {}
         }
         drop(inbound);
         end.log(door.peer, session.client(), &broker.counters);
@@ -172,6 +182,20 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         }
         if !matches!(end, End::Gone(_) | End::Goodbye) {
             self.say_goodbye().await;
+        }
+    }
+
+    /// Turns a client away whose maximum packet size has no room for a CONNACK that lets it in.
+    async fn refuse_narrow(&mut self, packet_bytes_max: usize, door: &Door, broker: &Broker) {
+        const PACKET_TOO_LARGE: u8 = 0x95;
+        const REFUSAL_BYTES: usize = 5;
+        Counters::add(&broker.counters.refused, 1);
+        if broker.counters.refused_lines.allows() {
+            let text = "a client was refused: its maximum packet size is less than a CONNACK has";
+            tracing::warn!(peer = %door.peer, packet_bytes_max, "{text}");
+        }
+        if packet_bytes_max >= REFUSAL_BYTES {
+            self.send_refusal(Version::V5, PACKET_TOO_LARGE).await;
         }
     }
 
@@ -199,13 +223,18 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
 
     /// Reads and writes until the connection has to end.
     async fn converse(&mut self, inbound: &mut Inbound, serving: &Serving<'_>, packet_bytes_max: usize) -> End {
-        let mut heard = Instant::now();
+        let (mut heard, mut life_bytes) = (Instant::now(), 0);
         let mut deaf = false;
         let silence = tokio::time::sleep(serving.keep_alive.unwrap_or(Duration::MAX));
         tokio::pin!(silence);
         loop {
-            if let Err(end) = self.process(inbound, serving, packet_bytes_max).await {
-                return self.settle(inbound, serving, end).await;
+            match self.process(inbound, serving, packet_bytes_max).await {
+                Ok(true) => heard = Instant::now(),
+                Ok(false) => {}
+                Err(end) => return self.settle(inbound, serving, end).await,
+            }
+            if life_bytes >= LIFE_BYTES {
+                (heard, life_bytes) = (Instant::now(), 0);
             }
             if deaf {
                 self.output.clear();
@@ -223,7 +252,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 }
                 read = self.reader.read_buf(&mut self.input), if reads => match read {
                     Ok(0) => return self.settle(inbound, serving, End::Gone("closed by the peer".to_owned())).await,
-                    Ok(_) => heard = Instant::now(),
+                    Ok(bytes) => life_bytes += bytes,
                     Err(error) => return End::Gone(error.to_string()),
                 },
                 () = serving.wake.notified() => {}
@@ -269,13 +298,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         End::TakenOver
     }
 
-    /// Takes the packets that were read, hands over what came of them, and fills the output.
+    /// Takes the packets that were read, hands over what came of them, and fills the output; tells whether there were any.
     async fn process(
         &mut self,
         inbound: &mut Inbound,
         serving: &Serving<'_>,
         packet_bytes_max: usize,
-    ) -> Result<(), End> {
+    ) -> Result<bool, End> {
+        let unread = self.input.len();
         loop {
             let received_ms = now_ms();
             let mut taken = Ok(true);
@@ -295,10 +325,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 break;
             }
         }
+        let took = self.input.len() < unread;
         if self.input.is_empty() && self.input.capacity() > OUTPUT_BYTES_MAX {
             self.input = BytesMut::new();
         }
-        Ok(())
+        Ok(took)
     }
 
     fn fill_output(&mut self, inbound: &mut Inbound, serving: &Serving<'_>) {

@@ -31,6 +31,11 @@ impl End {
         End::Violation { code, text: text.to_owned() }
     }
 
+    /// Ends a client that asked for a session that ends with its connection, and for another one in its goodbye.
+    pub(super) fn late_expiry() -> End {
+        End::violation(0x82, "it asked for no session when it came, and for one when it left")
+    }
+
     /// Returns MQTT 5's reason code for a DISCONNECT, where one is sent.
     pub(super) fn reason_code(&self) -> Option<u8> {
         match self {
