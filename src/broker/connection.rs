@@ -37,6 +37,9 @@ const OUTPUT_BYTES_STOP: usize = 256 * 1024;
 const TAKEOVER_BYTES_MAX: usize = 1024 * 1024;
 /// How long an older connection of the same client may take to end.
 const TAKEOVER_TIME_MAX: Duration = Duration::from_secs(5);
+/// How much of a packet counts as a sign of life before the packet is whole, bytes: a large one may take its time on a
+/// slow line, one that is fed byte by byte may not.
+const LIFE_BYTES: usize = 1024;
 /// How long a peer may take to read why it is disconnected.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -196,13 +199,18 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
 
     /// Reads and writes until the connection has to end.
     async fn converse(&mut self, inbound: &mut Inbound, serving: &Serving<'_>, packet_bytes_max: usize) -> End {
-        let mut heard = Instant::now();
+        let (mut heard, mut life_bytes) = (Instant::now(), 0);
         let mut deaf = false;
         let silence = tokio::time::sleep(serving.keep_alive.unwrap_or(Duration::MAX));
         tokio::pin!(silence);
         loop {
-            if let Err(end) = self.process(inbound, serving, packet_bytes_max).await {
-                return self.settle(inbound, serving, end).await;
+            match self.process(inbound, serving, packet_bytes_max).await {
+                Ok(true) => heard = Instant::now(),
+                Ok(false) => {}
+                Err(end) => return self.settle(inbound, serving, end).await,
+            }
+            if life_bytes >= LIFE_BYTES {
+                (heard, life_bytes) = (Instant::now(), 0);
             }
             if deaf {
                 self.output.clear();
@@ -220,7 +228,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 }
                 read = self.reader.read_buf(&mut self.input), if reads => match read {
                     Ok(0) => return self.settle(inbound, serving, End::Gone("closed by the peer".to_owned())).await,
-                    Ok(_) => heard = Instant::now(),
+                    Ok(bytes) => life_bytes += bytes,
                     Err(error) => return End::Gone(error.to_string()),
                 },
                 () = serving.wake.notified() => {}
@@ -266,13 +274,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         End::TakenOver
     }
 
-    /// Takes the packets that were read, hands over what came of them, and fills the output.
+    /// Takes the packets that were read, hands over what came of them, and fills the output; tells whether there were
+    /// any.
     async fn process(
         &mut self,
         inbound: &mut Inbound,
         serving: &Serving<'_>,
         packet_bytes_max: usize,
-    ) -> Result<(), End> {
+    ) -> Result<bool, End> {
+        let unread = self.input.len();
         loop {
             let received_ms = now_ms();
             let mut taken = Ok(true);
@@ -292,10 +302,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 break;
             }
         }
+        let took = self.input.len() < unread;
         if self.input.is_empty() && self.input.capacity() > OUTPUT_BYTES_MAX {
             self.input = BytesMut::new();
         }
-        Ok(())
+        Ok(took)
     }
 
     fn fill_output(&mut self, inbound: &mut Inbound, serving: &Serving<'_>) {

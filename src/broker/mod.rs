@@ -197,10 +197,16 @@ impl Broker {
         }
     }
 
-    /// Makes a client id for a client that brings none: unlike any other since the start, and before it.
+    /// Makes a client id for a client that brings none: unlike any other since the start, and before it, and not one
+    /// that another client has guessed.
     fn new_client_id(&self) -> String {
-        let number = self.client_ids.fetch_add(1, Ordering::Relaxed);
-        format!("auto-{:x}-{number:x}", self.started_ms)
+        loop {
+            let number = self.client_ids.fetch_add(1, Ordering::Relaxed);
+            let client_id = format!("auto-{:x}-{number:x}", self.started_ms);
+            if !self.registry.knows(&client_id) {
+                return client_id;
+            }
+        }
     }
 
     /// Keeps a message where it asks for it.

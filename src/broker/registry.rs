@@ -183,6 +183,11 @@ impl Registry {
         })
     }
 
+    /// Tells whether a client of this id is connected or has a session.
+    pub fn knows(&self, client_id: &str) -> bool {
+        self.lock().by_id.contains_key(client_id)
+    }
+
     /// Drops the sessions whose time is over, and those away longest beyond the bound.
     pub fn sweep(&self, now: Instant) {
         let mut clients = self.lock();

@@ -85,7 +85,8 @@ impl Inbound {
             RetainHandling::DoNotSend => false,
         };
         if sends_retained && !is_shared {
-            let found = self.broker.retained.matching(&wanted.filter, Instant::now());
+            let mut found = self.broker.retained.matching(&wanted.filter, Instant::now());
+            found.retain(|message| !wanted.no_local || message.publisher != *session.client());
             session.send_retained(found, wanted.qos, identifier);
         }
         Ok(wanted.qos as u8)
