@@ -44,6 +44,18 @@ pub fn is_shared(filter: &str) -> bool {
     filter.starts_with("$share/")
 }
 
+/// Tells whether a topic is the server's to publish on: `$SYS` and all below it.
+pub fn is_of_the_server(name: &str) -> bool {
+    name.strip_prefix("$SYS").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Takes a shared subscription, `$share/NAME/FILTER`, apart into its name and its filter; `None` where it is malformed.
+pub fn shared(filter: &str) -> Option<(&str, &str)> {
+    let (name, filter) = filter.strip_prefix("$share/")?.split_once('/')?;
+    let is_name = !name.is_empty() && !name.contains(['+', '#']);
+    (is_name && valid_filter(filter)).then_some((name, filter))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +67,15 @@ mod tests {
         }
         for filter in ["", "a#", "a/#/b", "s+", "+s/a", "##", "a/b+/c", "#/", "a\0"] {
             assert!(!valid_filter(filter), "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn shared_subscriptions_have_a_name_and_a_filter() {
+        assert_eq!(shared("$share/pool/a/+"), Some(("pool", "a/+")));
+        assert_eq!(shared("$share/pool//"), Some(("pool", "/")));
+        for wrong in ["$share/pool", "$share/pool/", "$share//a", "$share/p+/a", "$share/#/a", "$share/pool/a#", "a"] {
+            assert_eq!(shared(wrong), None, "{wrong}");
         }
     }
 

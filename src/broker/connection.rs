@@ -16,14 +16,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Broker;
+use super::alias;
+use super::connack::Welcome;
 use super::counters::Counters;
 use super::end::End;
-use super::inbound::Inbound;
-use super::message;
+use super::inbound::{Inbound, Terms};
+use super::outbound::{Outlet, Pen};
 use super::registry::Attachment;
-use super::session::Outlet;
-use super::wire::{self, ConnAckProperties, Connect, Version, Will, WireError};
+use super::wire::{self, ConnAckProperties, Connect, Version, WireError};
+use super::{Broker, connack, message, will};
 use crate::clock::now_ms;
 
 /// What is read at a time, bytes.
@@ -38,6 +39,9 @@ const CONNECT_BYTES_MAX: usize = 128 * 1024;
 const TAKEOVER_BYTES_MAX: usize = 1024 * 1024;
 /// How long an older connection of the same client may take to end.
 const TAKEOVER_TIME_MAX: Duration = Duration::from_secs(5);
+/// How much of a packet counts as a sign of life before the packet is whole, bytes: a large one may take its time on a
+/// slow line, one that is fed byte by byte may not.
+const LIFE_BYTES: usize = 1024;
 /// How long a peer may take to read why it is disconnected.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -56,7 +60,8 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut socket = Socket { reader, writer, input: BytesMut::new(), output: BytesMut::new() };
+    let (input, output) = (BytesMut::new(), BytesMut::new());
+    let mut socket = Socket { reader, writer, input, output, aliases: alias::Outgoing::new(0) };
     let hello = socket.hello(&door, &broker).await;
     broker.pending.leave(&door.evicted);
     match hello {
@@ -70,11 +75,20 @@ where
     }
 }
 
+fn count_refused(broker: &Broker, door: &Door, why: &str) {
+    Counters::add(&broker.counters.refused, 1);
+    if broker.counters.refused_lines.allows() {
+        tracing::warn!(peer = %door.peer, "a client was refused: {why}");
+    }
+}
+
 struct Socket<R, W> {
     reader: R,
     writer: W,
     input: BytesMut,
     output: BytesMut,
+    /// The topic aliases that the client has learned.
+    aliases: alias::Outgoing,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
@@ -130,12 +144,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         let (mut attachment, assigned) = match admit(&connect, broker) {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                Counters::add(&broker.counters.refused, 1);
-                if broker.counters.refused_lines.allows() {
-                    tracing::warn!(peer = %door.peer, "a client was refused: {}", refusal.text);
-                }
+                count_refused(broker, door, &refusal.text);
                 let code = if connect.version == Version::V5 { refusal.code_v5 } else { refusal.code_v4 };
-                return self.send_refusal(connect.version, code).await;
+                connack::refuse(&mut self.output, &connect, code, &refusal.text);
+                return self.say_goodbye().await;
             }
         };
         attachment.wait_for_predecessor(TAKEOVER_TIME_MAX).await;
@@ -145,17 +157,31 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
             window: usize::from(connect.properties.receive_maximum.unwrap_or(u16::MAX).min(broker.limits.inflight)),
             packet_bytes_max: connect.properties.maximum_packet_size.map_or(usize::MAX, |max| max as usize),
         };
-        self.send_connack(&connect, &attachment, assigned.as_deref(), door, broker);
+        let welcome = Welcome {
+            connect: &connect,
+            attachment: &attachment,
+            assigned: assigned.as_deref(),
+            packet_bytes_max: door.packet_bytes_max,
+            limits: &broker.limits,
+        };
+        if !connack::accept(&mut self.output, &welcome) {
+            return count_refused(broker, door, "it takes no packet that is as large as the answer to its CONNECT");
+        }
         let session = attachment.holding.session.clone();
-        session.attach(wake.clone(), outlet, &mut self.output);
+        session.attach(wake.clone(), outlet.version, &mut self.output);
+        self.aliases =
+            alias::Outgoing::new(connect.properties.topic_alias_maximum.unwrap_or(0).min(broker.limits.topic_aliases));
         let will = connect.will.as_deref().map(message::copy_will);
-        let keep_alive = (connect.keep_alive > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1500));
+        let keep_alive_s = connack::keep_alive_s(&connect, &broker.limits);
+        let keep_alive = (keep_alive_s > 0).then(|| Duration::from_millis(u64::from(keep_alive_s) * 1500));
+        let terms = Terms::of(&connect, outlet);
         drop(connect);
 
-        let mut inbound = Inbound::new(broker.clone(), attachment.holding.clone(), outlet.version, wake.clone());
+        let mut inbound = Inbound::new(broker.clone(), attachment.holding.clone(), terms, wake.clone());
         let serving = Serving { broker, attachment: &attachment, outlet, keep_alive, wake: &wake };
         let end = self.converse(&mut inbound, &serving, door.packet_bytes_max).await;
         session.detach(&wake);
+        broker.shares.away(&session);
         if let Some(seconds) = inbound.session_expiry_s {
             attachment.expiry = Duration::from_secs(seconds.into()).min(broker.limits.session_expiry_max);
         }
@@ -164,52 +190,31 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         if !matches!(end, End::Goodbye | End::Stopping)
             && let Some(will) = will
         {
-            last_will(will, &attachment, broker).await;
+            will::publish_in_time(will, &attachment, broker).await;
         }
         drop(attachment);
-        if outlet.version == Version::V5
-            && let Some(code) = end.reason_code()
-        {
-            wire::disconnect(&mut self.output, outlet.version, code, None);
-        }
+        end.tell(&mut self.output, outlet);
         if !matches!(end, End::Gone(_) | End::Goodbye) {
             self.say_goodbye().await;
         }
     }
 
-    fn send_connack(
-        &mut self,
-        connect: &Connect,
-        attachment: &Attachment,
-        assigned: Option<&str>,
-        door: &Door,
-        broker: &Broker,
-    ) {
-        let asked = connect.properties.session_expiry_s.unwrap_or(0);
-        let granted = u32::try_from(attachment.expiry.as_secs()).unwrap_or(u32::MAX);
-        let properties = ConnAckProperties {
-            session_expiry_s: (granted != asked).then_some(granted),
-            receive_maximum: Some(broker.limits.inflight),
-            maximum_packet_size: u32::try_from(door.packet_bytes_max).ok(),
-            assigned_client_id: assigned,
-            subscription_ids_available: Some(false),
-            shared_available: Some(false),
-            ..ConnAckProperties::default()
-        };
-        wire::connack(&mut self.output, connect.version, attachment.present, 0, &properties);
-    }
-
     /// Reads and writes until the connection has to end.
     async fn converse(&mut self, inbound: &mut Inbound, serving: &Serving<'_>, packet_bytes_max: usize) -> End {
-        let mut heard = Instant::now();
+        let (mut heard, mut life_bytes) = (Instant::now(), 0);
         let mut deaf = false;
         let mut share = serving.broker.partial.share();
         let evicted = share.evicted();
         let silence = tokio::time::sleep(serving.keep_alive.unwrap_or(Duration::MAX));
         tokio::pin!(silence);
         loop {
-            if let Err(end) = self.process(inbound, serving, packet_bytes_max).await {
-                return self.settle(inbound, serving, end).await;
+            match self.process(inbound, serving, packet_bytes_max).await {
+                Ok(true) => heard = Instant::now(),
+                Ok(false) => {}
+                Err(end) => return self.settle(inbound, serving, end).await,
+            }
+            if life_bytes >= LIFE_BYTES {
+                (heard, life_bytes) = (Instant::now(), 0);
             }
             share.hold(self.input.len());
             if deaf {
@@ -228,7 +233,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 }
                 read = self.reader.read_buf(&mut self.input), if reads => match read {
                     Ok(0) => return self.settle(inbound, serving, End::Gone("closed by the peer".to_owned())).await,
-                    Ok(_) => heard = Instant::now(),
+                    Ok(bytes) => life_bytes += bytes,
                     Err(error) => return End::Gone(error.to_string()),
                 },
                 () = serving.wake.notified() => {}
@@ -278,13 +283,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         End::TakenOver
     }
 
-    /// Takes the packets that were read, hands over what came of them, and fills the output.
+    /// Takes the packets that were read, hands over what came of them, and fills the output; tells whether there were
+    /// any.
     async fn process(
         &mut self,
         inbound: &mut Inbound,
         serving: &Serving<'_>,
         packet_bytes_max: usize,
-    ) -> Result<(), End> {
+    ) -> Result<bool, End> {
+        let unread = self.input.len();
         loop {
             let received_ms = now_ms();
             let mut taken = Ok(true);
@@ -304,16 +311,18 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 break;
             }
         }
+        let took = self.input.len() < unread;
         if self.input.is_empty() && self.input.capacity() > OUTPUT_BYTES_MAX {
             self.input = BytesMut::new();
         }
-        Ok(())
+        Ok(took)
     }
 
     fn fill_output(&mut self, inbound: &mut Inbound, serving: &Serving<'_>) {
         inbound.write_acks(&mut self.output);
         let session = &serving.attachment.holding.session;
-        let written = session.write_to(&mut self.output, serving.outlet, OUTPUT_BYTES_MAX);
+        let mut pen = Pen { out: &mut self.output, outlet: serving.outlet, aliases: &mut self.aliases };
+        let written = session.write_to(&mut pen, OUTPUT_BYTES_MAX);
         if written > 0 {
             Counters::add(&serving.broker.counters.delivered, written);
         }
@@ -396,6 +405,10 @@ fn admit(connect: &Connect, broker: &Arc<Broker>) -> Result<(Attachment, Option<
         let text = "it has no client id and wants its session kept".to_owned();
         return Err(Refusal { code_v4: 2, code_v5: 0x85, text });
     }
+    if v5 && broker.limits.retained_messages == 0 && connect.will.as_ref().is_some_and(|will| will.retain) {
+        let text = "its will is to be retained, and broker.limits.retained_messages allows none".to_owned();
+        return Err(Refusal { code_v4: 3, code_v5: 0x9A, text });
+    }
     let client_id = assigned.as_ref().unwrap_or(&connect.client_id);
     let max = broker.limits.session_expiry_max;
     let expiry = match (v5, connect.clean_start) {
@@ -418,21 +431,4 @@ async fn room_for(inbound: &Inbound, broker: &Broker) -> Result<(), crate::store
         Some(bytes) => broker.queue.room_for(bytes).await,
         None => future::pending().await,
     }
-}
-
-/// Publishes a will, now or after its delay, unless the client comes back before.
-async fn last_will(will: Will, attachment: &Attachment, broker: &Arc<Broker>) {
-    let delay = Duration::from_secs(will.delay_s.into()).min(attachment.expiry);
-    let (session, connection) = (attachment.holding.session.clone(), attachment.number());
-    if delay.is_zero() {
-        return broker.publish_will(&will, &session).await;
-    }
-    let broker = broker.clone();
-    tokio::spawn(async move {
-        let stopping = broker.connections.clone();
-        let waited = stopping.run_until_cancelled(tokio::time::sleep(delay)).await;
-        if waited.is_some() && broker.registry.is_away_since(&session, connection) {
-            broker.publish_will(&will, &session).await;
-        }
-    });
 }

@@ -4,8 +4,11 @@
 
 use std::net::SocketAddr;
 
+use bytes::BytesMut;
+
 use super::counters::Counters;
-use super::wire::WireError;
+use super::outbound::Outlet;
+use super::wire::{self, Version, WireError};
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -37,8 +40,26 @@ impl End {
         End::violation(0x97, text)
     }
 
+    /// Tells an MQTT 5 client why, in words where it takes packets that large.
+    pub(super) fn tell(&self, out: &mut BytesMut, outlet: Outlet) {
+        let Some(code) = self.reason_code().filter(|_| outlet.version == Version::V5) else { return };
+        let (words, start) = (self.words(), out.len());
+        wire::disconnect(out, outlet.version, code, words);
+        if out.len() - start > outlet.packet_bytes_max {
+            out.truncate(start);
+            wire::disconnect(out, outlet.version, code, None);
+        }
+    }
+
+    fn words(&self) -> Option<&str> {
+        match self {
+            End::Violation { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
     /// Returns MQTT 5's reason code for a DISCONNECT, where one is sent.
-    pub(super) fn reason_code(&self) -> Option<u8> {
+    fn reason_code(&self) -> Option<u8> {
         match self {
             End::Goodbye | End::GoodbyeWithWill | End::Gone(_) => None,
             End::Silent => Some(0x8D),

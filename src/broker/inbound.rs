@@ -5,7 +5,7 @@
 //! number. Any other publish is acked as soon as those before it are. It reads and writes no socket: packets come
 //! decoded, answers go into a buffer.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,15 +14,13 @@ use bytestring::ByteString;
 use tokio::sync::Notify;
 
 use super::Broker;
-use super::bus::Link;
+use super::alias::{self, AliasError};
 use super::counters::Counters;
 use super::end::End;
 use super::message::{self, Message};
+use super::outbound::Outlet;
 use super::registry::Holding;
-use super::session::Subscription;
-use super::wire::{
-    self, Ack, AckKind, Packet, Publish, QoS, RetainHandling, Subscribe, SubscribeFilter, Unsubscribe, Version,
-};
+use super::wire::{self, Ack, AckKind, Connect, Disconnect, Packet, Publish, QoS, Version};
 use crate::ingest::{Arrival, Routed};
 use crate::store::{AckGate, Job, Ticket};
 use crate::topic;
@@ -34,23 +32,45 @@ const ROUTES_KEPT: usize = 8;
 
 mod code {
     //! MQTT 5 reason codes, section 2.4 of the standard.
-    pub(super) const PACKET_ID_NOT_FOUND: u8 = 0x92;
-    pub(super) const NO_SUBSCRIPTION_EXISTED: u8 = 0x11;
     pub(super) const PROTOCOL_ERROR: u8 = 0x82;
-    pub(super) const IMPLEMENTATION_SPECIFIC: u8 = 0x83;
-    pub(super) const TOPIC_FILTER_INVALID: u8 = 0x8F;
+    pub(super) const NOT_AUTHORIZED: u8 = 0x87;
+    pub(super) const PACKET_ID_NOT_FOUND: u8 = 0x92;
     pub(super) const RECEIVE_MAXIMUM_EXCEEDED: u8 = 0x93;
     pub(super) const TOPIC_ALIAS_INVALID: u8 = 0x94;
-    pub(super) const QUOTA_EXCEEDED: u8 = 0x97;
-    pub(super) const SHARED_NOT_SUPPORTED: u8 = 0x9E;
-    pub(super) const SUBSCRIPTION_IDS_NOT_SUPPORTED: u8 = 0xA1;
+    pub(super) const RETAIN_NOT_SUPPORTED: u8 = 0x9A;
+}
+
+/// What a client's CONNECT says of what it may send and be told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// The protocol.
+    pub(super) version: Version,
+    /// The largest packet that it takes, bytes.
+    pub(super) packet_bytes_max: usize,
+    /// Whether a reason may be told in words where something failed.
+    pub(super) explains: bool,
+    /// Whether the session was to end with the connection from the start.
+    ends_with_connection: bool,
+}
+
+impl Terms {
+    /// Reads them off a CONNECT.
+    pub(super) fn of(connect: &Connect, outlet: Outlet) -> Terms {
+        Terms {
+            version: outlet.version,
+            packet_bytes_max: outlet.packet_bytes_max,
+            explains: connect.properties.request_problem_information,
+            ends_with_connection: connect.properties.session_expiry_s.unwrap_or(0) == 0,
+        }
+    }
 }
 
 /// The receiving side of a connection.
 pub(super) struct Inbound {
-    broker: Arc<Broker>,
-    holding: Arc<Holding>,
-    version: Version,
+    pub(super) broker: Arc<Broker>,
+    pub(super) holding: Arc<Holding>,
+    pub(super) terms: Terms,
+    aliases: alias::Incoming,
     gate: Arc<AckGate>,
     numbered: u64,
     due: VecDeque<Due>,
@@ -59,7 +79,7 @@ pub(super) struct Inbound {
     stalled: bool,
     messages: Vec<Arc<Message>>,
     /// QoS 2 publishes of this connection that wait for their PUBREL.
-    unreleased: usize,
+    unreleased: HashSet<u16>,
     routes: VecDeque<(ByteString, Option<Routed>)>,
     /// What the client's DISCONNECT says of its session's life, seconds.
     pub(super) session_expiry_s: Option<u32>,
@@ -69,22 +89,24 @@ pub(super) struct Inbound {
 struct Due {
     kind: AckKind,
     id: u16,
+    reason: u8,
     needs: u64,
 }
 
 impl Inbound {
-    pub(super) fn new(broker: Arc<Broker>, holding: Arc<Holding>, version: Version, wake: Arc<Notify>) -> Inbound {
+    pub(super) fn new(broker: Arc<Broker>, holding: Arc<Holding>, terms: Terms, wake: Arc<Notify>) -> Inbound {
         Inbound {
+            aliases: alias::Incoming::new(broker.limits.topic_aliases),
             broker,
             holding,
-            version,
+            terms,
             gate: Arc::new(AckGate::new(wake)),
             numbered: 0,
             due: VecDeque::new(),
             jobs: VecDeque::new(),
             stalled: false,
             messages: Vec::new(),
-            unreleased: 0,
+            unreleased: HashSet::new(),
             routes: VecDeque::new(),
             session_expiry_s: None,
         }
@@ -114,17 +136,15 @@ impl Inbound {
             Packet::PubRec(ack) => self.received_by_client(ack, out),
             Packet::PubRel(Ack { id, .. }) => {
                 let known = self.holding.session.forget_received(id);
-                self.unreleased = self.unreleased.saturating_sub(1);
+                self.unreleased.remove(&id);
                 let reason = if known { 0 } else { code::PACKET_ID_NOT_FOUND };
-                wire::ack(out, self.version, AckKind::PubComp, id, reason);
+                wire::ack(out, self.terms.version, AckKind::PubComp, id, reason);
             }
             Packet::Subscribe(subscribe) => return self.subscribe(subscribe, out).await,
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe, out).await,
+            Packet::Unsubscribe(unsubscribe) => return self.unsubscribe(unsubscribe, out).await,
             Packet::PingReq => wire::pingresp(out),
             Packet::Disconnect(disconnect) => {
-                self.session_expiry_s = disconnect.session_expiry_s;
-                let keeps_will = disconnect.reason == 4;
-                return Err(if keeps_will { End::GoodbyeWithWill } else { End::Goodbye });
+                return Err(self.goodbye(disconnect));
             }
             Packet::Connect => {
                 return Err(End::violation(code::PROTOCOL_ERROR, "it sent a second CONNECT"));
@@ -172,18 +192,30 @@ impl Inbound {
     pub(super) fn write_acks(&mut self, out: &mut BytesMut) {
         let stored = self.gate.stored();
         while let Some(due) = self.due.pop_front_if(|due| due.needs <= stored) {
-            wire::ack(out, self.version, due.kind, due.id, 0);
+            wire::ack(out, self.terms.version, due.kind, due.id, due.reason);
         }
     }
 
-    fn publish(&mut self, publish: Publish, received_ms: i64) -> Result<(), End> {
+    fn goodbye(&mut self, disconnect: Disconnect) -> End {
+        if self.terms.ends_with_connection && disconnect.session_expiry_s.is_some_and(|seconds| seconds > 0) {
+            let text = "it wants its session kept, and said at first that it ends with the connection";
+            return End::violation(code::PROTOCOL_ERROR, text);
+        }
+        self.session_expiry_s = disconnect.session_expiry_s;
+        // Only a plain goodbye discards the will.
+        if disconnect.reason == 0 { End::Goodbye } else { End::GoodbyeWithWill }
+    }
+
+    fn publish(&mut self, mut publish: Publish, received_ms: i64) -> Result<(), End> {
         let broker = self.broker.clone();
         Counters::add(&broker.counters.received, 1);
-        if publish.topic_alias.is_some() {
-            return Err(End::violation(
-                code::TOPIC_ALIAS_INVALID,
-                "it used a topic alias, of which the hub allows none",
-            ));
+        self.resolve_alias(&mut publish)?;
+        if publish.retain && broker.limits.retained_messages == 0 && self.terms.version == Version::V5 {
+            let text = "it wants a message retained, and broker.limits.retained_messages allows none";
+            return Err(End::violation(code::RETAIN_NOT_SUPPORTED, text));
+        }
+        if topic::is_of_the_server(&publish.topic) {
+            return self.refuse_publish(&publish);
         }
         let repeated = self.note_id(&publish)?;
         let needs = match self.route(&publish.topic) {
@@ -193,14 +225,7 @@ impl Inbound {
             }
             None => 0,
         };
-        let kind = match publish.qos {
-            QoS::AtMostOnce => None,
-            QoS::AtLeastOnce => Some(AckKind::PubAck),
-            QoS::ExactlyOnce => Some(AckKind::PubRec),
-        };
-        if let Some(kind) = kind {
-            self.due.push_back(Due { kind, id: publish.id, needs });
-        }
+        self.owe_ack(&publish, 0, needs);
         if !repeated && (publish.retain || broker.bus.has_subscribers()) {
             let message = Message::of_publish(&publish, self.holding.session.client(), Instant::now());
             let message = Arc::new(message);
@@ -212,15 +237,51 @@ impl Inbound {
         Ok(())
     }
 
+    /// Puts the topic in the place of an alias that stands for it.
+    fn resolve_alias(&mut self, publish: &mut Publish) -> Result<(), End> {
+        let Some(alias) = publish.topic_alias.take() else { return Ok(()) };
+        publish.topic = self.aliases.resolve(alias, &publish.topic).map_err(|error| match error {
+            AliasError::TooHigh => {
+                End::violation(code::TOPIC_ALIAS_INVALID, "it used a topic alias above broker.limits.topic_aliases")
+            }
+            AliasError::Unknown => {
+                End::violation(code::PROTOCOL_ERROR, "it used a topic alias that stands for no topic yet")
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Takes a publish that goes nowhere. Before MQTT 5 there is no way to say so but to end the connection, so it is
+    /// acked.
+    fn refuse_publish(&mut self, publish: &Publish) -> Result<(), End> {
+        let v5 = self.terms.version == Version::V5;
+        if !v5 {
+            self.note_id(publish)?;
+        }
+        self.owe_ack(publish, if v5 { code::NOT_AUTHORIZED } else { 0 }, 0);
+        Ok(())
+    }
+
+    /// Notes the ack that a publish is due, by its QoS.
+    fn owe_ack(&mut self, publish: &Publish, reason: u8, needs: u64) {
+        let kind = match publish.qos {
+            QoS::AtMostOnce => return,
+            QoS::AtLeastOnce => AckKind::PubAck,
+            QoS::ExactlyOnce => AckKind::PubRec,
+        };
+        self.due.push_back(Due { kind, id: publish.id, reason, needs });
+    }
+
     /// Checks the window and notes a QoS 2 packet id; tells whether the id is under way already.
     fn note_id(&mut self, publish: &Publish) -> Result<bool, End> {
         if publish.qos == QoS::AtMostOnce {
             return Ok(false);
         }
         let session = &self.holding.session;
-        if self.version == Version::V5 {
+        if self.terms.version == Version::V5 {
             let acks = self.due.iter().filter(|due| due.kind == AckKind::PubAck).count();
-            if acks + self.unreleased >= usize::from(self.broker.limits.inflight) && !publish.dup {
+            let is_counted = self.unreleased.contains(&publish.id);
+            if acks + self.unreleased.len() >= usize::from(self.broker.limits.inflight) && !is_counted {
                 let text = "it sent more QoS 1 and 2 messages than the receive maximum allows";
                 return Err(End::violation(code::RECEIVE_MAXIMUM_EXCEEDED, text));
             }
@@ -228,11 +289,8 @@ impl Inbound {
         if publish.qos == QoS::AtLeastOnce {
             return Ok(false);
         }
-        let is_new = session.note_received(publish.id);
-        if is_new {
-            self.unreleased += 1;
-        }
-        Ok(!is_new)
+        self.unreleased.insert(publish.id);
+        Ok(!session.note_received(publish.id))
     }
 
     /// Decodes a reading and queues it; returns the number that its ack needs.
@@ -270,105 +328,7 @@ impl Inbound {
     fn received_by_client(&mut self, ack: Ack, out: &mut BytesMut) {
         let Some(known) = self.holding.session.received_by_client(ack.id, ack.reason) else { return };
         let reason = if known { 0 } else { code::PACKET_ID_NOT_FOUND };
-        wire::ack(out, self.version, AckKind::PubRel, ack.id, reason);
-    }
-
-    async fn subscribe(&mut self, subscribe: Subscribe, out: &mut BytesMut) -> Result<(), End> {
-        if subscribe.subscription_identifier.is_some() {
-            let text = "it used a subscription identifier, which the hub does not offer";
-            return Err(End::violation(code::SUBSCRIPTION_IDS_NOT_SUPPORTED, text));
-        }
-        // What this client published before must not come back by what it subscribes to now.
-        self.hand_over().await?;
-        let mut codes = Vec::with_capacity(subscribe.filters.len());
-        for filter in &subscribe.filters {
-            codes.push(self.subscribe_to(filter).await.unwrap_or_else(|code| code));
-        }
-        wire::suback(out, self.version, subscribe.id, &codes);
-        Ok(())
-    }
-
-    /// Subscribes to one filter; returns the QoS that is granted, or the reason code why it is not.
-    async fn subscribe_to(&mut self, wanted: &SubscribeFilter) -> Result<u8, u8> {
-        let filter = &wanted.filter;
-        if topic::is_shared(filter) {
-            return Err(code::SHARED_NOT_SUPPORTED);
-        }
-        if !topic::valid_filter(filter) {
-            return Err(code::TOPIC_FILTER_INVALID);
-        }
-        let session = &self.holding.session;
-        let subscription = Subscription {
-            filter: message::copy_text(filter),
-            qos: wanted.qos,
-            no_local: wanted.no_local,
-            retain_as_published: wanted.retain_as_published,
-        };
-        let Some(is_new) = session.add(subscription) else {
-            if self.broker.counters.refused_lines.allows() {
-                tracing::warn!(
-                    client = %session.client().escape_debug(),
-                    "a subscription was refused: the client has as many as broker.limits.subscriptions allows"
-                );
-            }
-            return Err(code::QUOTA_EXCEEDED);
-        };
-        if is_new && let Err(code) = self.link_to(filter).await {
-            session.remove(filter);
-            return Err(code);
-        }
-        let retained = match wanted.retain_handling {
-            RetainHandling::Send => true,
-            RetainHandling::SendIfNew => is_new,
-            RetainHandling::DoNotSend => false,
-        };
-        if retained {
-            session.send_retained(self.broker.retained.matching(filter, Instant::now()), wanted.qos);
-        }
-        Ok(wanted.qos as u8)
-    }
-
-    /// Subscribes the session's link, opening it where this is its first filter.
-    async fn link_to(&self, filter: &str) -> Result<(), u8> {
-        let mut link = self.holding.link.lock().await;
-        let linked = async {
-            let link = match &mut *link {
-                Some(link) => link,
-                empty => {
-                    let opened: Link = self.broker.bus.link(self.holding.session.clone()).await?;
-                    empty.insert(opened)
-                }
-            };
-            link.subscribe(&[filter]).await
-        };
-        linked.await.map_err(|error| {
-            if self.broker.counters.refused_lines.allows() {
-                tracing::warn!(
-                    client = %self.holding.session.client().escape_debug(),
-                    "a subscription was refused: {error}"
-                );
-            }
-            match error {
-                super::bus::BusError::NoRoom | super::bus::BusError::TooManyFilters(_) => code::QUOTA_EXCEEDED,
-                _ => code::IMPLEMENTATION_SPECIFIC,
-            }
-        })
-    }
-
-    async fn unsubscribe(&mut self, unsubscribe: Unsubscribe, out: &mut BytesMut) {
-        let link = self.holding.link.lock().await;
-        let mut codes = Vec::with_capacity(unsubscribe.filters.len());
-        for filter in &unsubscribe.filters {
-            if self.holding.session.remove(filter) {
-                if let Some(link) = &*link {
-                    link.unsubscribe(&[filter]);
-                }
-                codes.push(0);
-            } else {
-                codes.push(code::NO_SUBSCRIPTION_EXISTED);
-            }
-        }
-        wire::unsuback(out, self.version, unsubscribe.id, &codes);
+        wire::ack(out, self.terms.version, AckKind::PubRel, ack.id, reason);
     }
 }
 

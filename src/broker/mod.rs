@@ -1,12 +1,14 @@
 //! The broker: MQTT clients on one side, rumqttd's router and the ingest on the other.
 //!
 //! Owns every socket that speaks MQTT, and all of an MQTT session: packet ids, windows, acks, redelivery, queues,
-//! retained messages, wills. It never knows SQL: a publish on a routed topic becomes a job in the store's queue, and
+//! retained messages, shared subscriptions, wills. It never knows SQL: a publish on a routed topic becomes a job in the store's queue, and
 //! its ack leaves once the store says that it is on disk.
 //!
 //! Data flows listener → connection → (ingest → store's queue) and (bus → session → connection).
 
+mod alias;
 pub mod bus;
+mod connack;
 mod connection;
 pub mod counters;
 mod end;
@@ -14,14 +16,18 @@ mod inbound;
 mod keeper;
 pub mod listener;
 mod message;
+mod outbound;
 mod partial;
 mod record;
 mod registry;
 mod retained;
+mod seen;
 mod session;
+mod share;
+mod subscribing;
+mod will;
 pub mod wire;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,11 +45,10 @@ use self::message::Message;
 use self::partial::Partial;
 use self::registry::Registry;
 use self::retained::Retained;
-use self::session::Session;
-use self::wire::Will;
+use self::share::{Groups, Shares};
 use crate::clock::now_ms;
 use crate::config::{self, Limits};
-use crate::ingest::{Arrival, Ingest};
+use crate::ingest::Ingest;
 use crate::store::{Kept, Queue};
 
 /// How often expired sessions are looked for.
@@ -66,6 +71,7 @@ pub struct Broker {
     counters: Arc<Counters>,
     registry: Arc<Registry>,
     bus: Arc<Bus>,
+    shares: Shares,
     retained: Retained,
     changed: Arc<Changed>,
     ingest: Arc<Ingest>,
@@ -107,9 +113,12 @@ impl Running {
         let limits = Arc::new(settings.limits);
         let bounds = Bounds { filters: limits.filters, topics: limits.topics };
         let (counters, changed): (Arc<Counters>, Arc<Changed>) = Default::default();
+        let bus = Bus::start(settings.router, bounds).await?;
+        let groups = Groups::new(limits.filters, counters.clone());
         let broker = Arc::new(Broker {
-            registry: Registry::new(limits.clone(), counters.clone()),
-            bus: Bus::start(settings.router, bounds).await?,
+            registry: Registry::new(limits.clone(), counters.clone(), groups.clone()),
+            shares: Shares::new(bus.clone(), groups),
+            bus,
             retained: Retained::new(limits.retained_messages, limits.retained_bytes, changed.clone()),
             partial: Partial::new(limits.partial_bytes),
             changed,
@@ -131,7 +140,7 @@ impl Running {
         for listener in bound {
             listeners.spawn(listener.serve(broker.clone(), listening.clone(), tasks.clone()));
         }
-        listeners.spawn(sweep(broker.registry.clone(), listening.clone()));
+        listeners.spawn(sweep(broker.clone(), listening.clone()));
         Ok(Running { broker, addresses, listening, listeners, keeping, keeper, tasks })
     }
 
@@ -192,32 +201,16 @@ impl Broker {
         }
     }
 
-    /// Publishes a client's will: to the store where its topic is routed, to subscribers, to the retained messages.
-    async fn publish_will(&self, will: &Will, session: &Session) {
-        if let Some(routed) = self.ingest.route(&will.topic) {
-            let arrival = Arrival {
-                payload: &will.payload,
-                client: session.client().clone(),
-                qos: will.qos as u8,
-                delivery: None,
-                received_ms: now_ms(),
-                ticket: None,
-            };
-            self.queue.push(&mut VecDeque::from([self.ingest.job(&routed, arrival)]));
-        }
-        let message = Arc::new(Message::of_will(will, session.client(), Instant::now()));
-        self.retain(&message);
-        if self.bus.has_subscribers()
-            && let Err(error) = self.bus.publish(vec![message]).await
-        {
-            tracing::warn!("a will was not delivered: {error}");
-        }
-    }
-
-    /// Makes a client id for a client that brings none: unlike any other since the start, and before it.
+    /// Makes a client id for a client that brings none: unlike any other since the start, and before it, and not one
+    /// that another client has guessed.
     fn new_client_id(&self) -> String {
-        let number = self.client_ids.fetch_add(1, Ordering::Relaxed);
-        format!("auto-{:x}-{number:x}", self.started_ms)
+        loop {
+            let number = self.client_ids.fetch_add(1, Ordering::Relaxed);
+            let client_id = format!("auto-{:x}-{number:x}", self.started_ms);
+            if !self.registry.knows(&client_id) {
+                return client_id;
+            }
+        }
     }
 
     /// Keeps a message where it asks for it.
@@ -231,8 +224,9 @@ impl Broker {
     }
 }
 
-async fn sweep(registry: Arc<Registry>, stop: CancellationToken) {
+async fn sweep(broker: Arc<Broker>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
-        registry.sweep(Instant::now());
+        broker.registry.sweep(Instant::now());
+        broker.shares.tidy().await;
     }
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::bus::Link;
 use super::counters::Counters;
 use super::session::Session;
+use super::share::Groups;
 use crate::config::Limits;
 
 /// The sessions of all clients.
@@ -21,6 +22,7 @@ use crate::config::Limits;
 pub struct Registry {
     limits: Arc<Limits>,
     counters: Arc<Counters>,
+    groups: Arc<Groups>,
     clients: Mutex<Clients>,
 }
 
@@ -39,8 +41,8 @@ struct Client {
 
 #[derive(Debug)]
 enum Presence {
-    Connected { connection: u64, taken_over: CancellationToken, gone: CancellationToken },
-    Away { since: Instant, expiry: Duration, connection: u64 },
+    Connected { connection: u64, taken_over: CancellationToken, gone: CancellationToken, succeeded: CancellationToken },
+    Away { since: Instant, expiry: Duration, succeeded: CancellationToken },
 }
 
 /// A session with its link to the bus, which it has from its first subscription on.
@@ -49,6 +51,15 @@ pub struct Holding {
     pub session: Arc<Session>,
     /// The link.
     pub link: AsyncMutex<Option<Link>>,
+}
+
+/// Tells a connection's delayed will what became of the session.
+#[derive(Clone, Debug)]
+pub struct Fate {
+    /// Cancelled when another connection has come to the session, or the session has ended.
+    pub succeeded: CancellationToken,
+    /// The session.
+    pub session: Arc<Session>,
 }
 
 impl std::fmt::Debug for Holding {
@@ -75,13 +86,14 @@ pub struct Attachment {
     pub expiry: Duration,
     connection: u64,
     gone: CancellationToken,
+    succeeded: CancellationToken,
     predecessor: Option<CancellationToken>,
 }
 
 impl Attachment {
-    /// Returns the connection's number, counted from 1 since the start.
-    pub fn number(&self) -> u64 {
-        self.connection
+    /// Returns what tells of the session after this connection.
+    pub fn fate(&self) -> Fate {
+        Fate { succeeded: self.succeeded.clone(), session: self.holding.session.clone() }
     }
 
     /// Waits until the connection that this one took over from, if any, has handed over all that it had read: a reading
@@ -99,8 +111,8 @@ impl Attachment {
 
 impl Registry {
     /// Makes an empty registry.
-    pub fn new(limits: Arc<Limits>, counters: Arc<Counters>) -> Arc<Registry> {
-        Arc::new(Registry { limits, counters, clients: Mutex::default() })
+    pub fn new(limits: Arc<Limits>, counters: Arc<Counters>, groups: Arc<Groups>) -> Arc<Registry> {
+        Arc::new(Registry { limits, counters, groups, clients: Mutex::default() })
     }
 
     /// Attaches a connection to its client's session, taking it over from another connection where one holds it.
@@ -126,8 +138,13 @@ impl Registry {
         clients.connections += 1;
         let connection = clients.connections;
         let ended = stop.child_token();
-        let gone = CancellationToken::new();
-        let presence = Presence::Connected { connection, taken_over: ended.clone(), gone: gone.clone() };
+        let (gone, succeeded) = (CancellationToken::new(), CancellationToken::new());
+        let presence = Presence::Connected {
+            connection,
+            taken_over: ended.clone(),
+            gone: gone.clone(),
+            succeeded: succeeded.clone(),
+        };
         let mut predecessor = None;
         let (holding, present) = match clients.by_id.entry(client_id.into()) {
             MapEntry::Occupied(mut known) => {
@@ -139,8 +156,10 @@ impl Registry {
                 }
                 let present = !clean_start && !expired;
                 if !present {
+                    self.groups.end(&client.holding.session);
                     client.holding = self.new_holding(client.holding.session.client().clone());
                 }
+                client.presence.succeeded().cancel();
                 client.presence = presence;
                 (client.holding.clone(), present)
             }
@@ -151,25 +170,34 @@ impl Registry {
             }
         };
         self.count(&clients);
-        Ok(Attachment { registry: self.clone(), holding, present, ended, expiry, connection, gone, predecessor })
+        Ok(Attachment {
+            registry: self.clone(),
+            holding,
+            present,
+            ended,
+            expiry,
+            connection,
+            gone,
+            succeeded,
+            predecessor,
+        })
     }
 
-    /// Tells whether nobody has come back to a session since one of its connections ended, as that one's delayed will has
-    /// to know.
-    pub fn is_away_since(&self, session: &Arc<Session>, ended: u64) -> bool {
-        let clients = self.lock();
-        match clients.by_id.get(session.client()) {
-            Some(client) if Arc::ptr_eq(&client.holding.session, session) => {
-                matches!(client.presence, Presence::Away { connection, .. } if connection == ended)
-            }
-            _ => true,
-        }
+    /// Tells whether a client of this id is connected or has a session.
+    pub fn knows(&self, client_id: &str) -> bool {
+        self.lock().by_id.contains_key(client_id)
     }
 
     /// Drops the sessions whose time is over, and those away longest beyond the bound.
     pub fn sweep(&self, now: Instant) {
         let mut clients = self.lock();
-        clients.by_id.retain(|_, client| !client.presence.has_expired(now));
+        clients.by_id.retain(|_, client| {
+            let has_expired = client.presence.has_expired(now);
+            if has_expired {
+                self.end(client);
+            }
+            !has_expired
+        });
         let mut away: Vec<(Instant, Arc<str>)> = clients
             .by_id
             .iter()
@@ -188,7 +216,9 @@ impl Registry {
                 );
             }
             for (_, id) in away.into_iter().take(surplus) {
-                clients.by_id.remove(&id);
+                if let Some(client) = clients.by_id.remove(&id) {
+                    self.end(&client);
+                }
             }
         }
         self.count(&clients);
@@ -203,10 +233,11 @@ impl Registry {
             _ => return,
         }
         if attachment.expiry.is_zero() {
+            self.end(client);
             clients.by_id.remove(client_id);
         } else {
-            client.presence =
-                Presence::Away { since: Instant::now(), expiry: attachment.expiry, connection: attachment.connection };
+            let succeeded = attachment.succeeded.clone();
+            client.presence = Presence::Away { since: Instant::now(), expiry: attachment.expiry, succeeded };
         }
         clients.connected -= 1;
         self.count(&clients);
@@ -217,6 +248,12 @@ impl Registry {
         if away > self.limits.sessions + self.limits.sessions / 8 {
             self.sweep(Instant::now());
         }
+    }
+
+    /// Ends a client's session for good.
+    fn end(&self, client: &Client) {
+        self.groups.end(&client.holding.session);
+        client.presence.succeeded().cancel();
     }
 
     fn new_holding(&self, client: Arc<str>) -> Arc<Holding> {
@@ -235,6 +272,12 @@ impl Registry {
 }
 
 impl Presence {
+    fn succeeded(&self) -> &CancellationToken {
+        match self {
+            Presence::Connected { succeeded, .. } | Presence::Away { succeeded, .. } => succeeded,
+        }
+    }
+
     fn has_expired(&self, now: Instant) -> bool {
         match self {
             Presence::Connected { .. } => false,
@@ -272,8 +315,10 @@ mod tests {
             retained_messages: 1,
             retained_bytes: 1,
             session_expiry_max: HOUR,
+            topic_aliases: 0,
+            keep_alive_max: u16::MAX,
         };
-        Registry::new(Arc::new(limits), Arc::default())
+        Registry::new(Arc::new(limits), Arc::default(), Groups::new(1, Arc::default()))
     }
 
     fn attach(registry: &Arc<Registry>, id: &str, clean: bool, expiry: Duration) -> Result<Attachment, NoRoom> {

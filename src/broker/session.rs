@@ -1,12 +1,12 @@
 //! One client's session: what outlives its connection.
 //!
-//! Owns the client's subscriptions, the messages that wait for it, those in flight to it, and the packet ids of its
-//! QoS 2 publishes. Every queue is bounded; what does not fit is dropped, newest first, and counted. It never touches
-//! a socket: its connection asks it for packets to write.
+//! Owns the client's subscriptions, what is on its way to it (`outbound`), and the packet ids of its QoS 2 publishes.
+//! Every queue is bounded; what does not fit is dropped, newest first, and counted. It never touches a socket: its
+//! connection asks it for packets to write.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use bytestring::ByteString;
@@ -15,18 +15,22 @@ use tokio::sync::Notify;
 use super::bus::{Numbered, Sink};
 use super::counters::Counters;
 use super::message::Message;
-use super::wire::{self, AckKind, PublishOut, QoS, Version};
+use super::outbound::{Identifiers, Outbound, Pen, Queued};
+use super::seen::Seen;
+use super::wire::{AckKind, QoS, Version};
 use crate::config::Limits;
 use crate::log::Rate;
 use crate::topic;
 
 /// How often it is said that a subscriber cannot keep up.
 const DROPPED_LINE_INTERVAL: Duration = Duration::from_secs(60);
+const QUEUE_FULL: &str = "a subscriber cannot keep up: its queue is full and messages to it are dropped";
+const TOO_LARGE: &str = "messages are dropped that are larger than the packets that their subscriber takes";
 
 /// A subscription with its options.
 #[derive(Clone, Debug)]
 pub struct Subscription {
-    /// The topic filter.
+    /// The topic filter, or the whole name of a shared subscription, `$share/NAME/FILTER`.
     pub filter: ByteString,
     /// The most that the subscriber wants.
     pub qos: QoS,
@@ -34,17 +38,8 @@ pub struct Subscription {
     pub no_local: bool,
     /// Whether the retain flag is passed on as published.
     pub retain_as_published: bool,
-}
-
-/// How packets are written to a client.
-#[derive(Clone, Copy, Debug)]
-pub struct Outlet {
-    /// The protocol of the connection.
-    pub version: Version,
-    /// QoS 1 and 2 messages in flight, at most.
-    pub window: usize,
-    /// The largest packet that the client takes, bytes.
-    pub packet_bytes_max: usize,
+    /// MQTT 5's number that is sent along with what the filter matches.
+    pub identifier: Option<u32>,
 }
 
 /// A client's session.
@@ -62,38 +57,14 @@ struct State {
     /// Notified when there is something to write; `None` while the client is away.
     connection: Option<Arc<Notify>>,
     subscriptions: Vec<Subscription>,
-    /// The numbers of the last messages, to deliver one that several filters match once.
-    seen: Vec<u64>,
-    retained: VecDeque<Queued>,
-    fleeting: VecDeque<Queued>,
-    queue: VecDeque<Queued>,
-    bytes: usize,
-    in_flight: VecDeque<InFlight>,
-    last_id: u16,
+    /// The shared ones, whose messages come from their groups, not from the bus.
+    shared: Vec<Subscription>,
+    /// To deliver a message once that several filters match.
+    seen: Seen,
+    outbound: Outbound,
     received: HashSet<u16>,
     dropped: u64,
-}
-
-#[derive(Clone, Debug)]
-struct Queued {
-    message: Arc<Message>,
-    qos: QoS,
-    retain: bool,
-}
-
-#[derive(Debug)]
-struct InFlight {
-    id: u16,
-    queued: Queued,
-    step: Step,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// The PUBLISH is sent; PUBACK or PUBREC is due.
-    Published,
-    /// The PUBREL is sent; PUBCOMP is due.
-    Released,
+    has_ended: bool,
 }
 
 impl Session {
@@ -114,15 +85,9 @@ impl Session {
     }
 
     /// Connects the session; what is in flight is sent again.
-    pub fn attach(&self, connection: Arc<Notify>, outlet: Outlet, out: &mut BytesMut) {
+    pub fn attach(&self, connection: Arc<Notify>, version: Version, out: &mut BytesMut) {
         let mut state = self.lock();
-        let now = Instant::now();
-        for in_flight in &state.in_flight {
-            match in_flight.step {
-                Step::Published => write(out, outlet, &in_flight.queued, in_flight.id, true, now),
-                Step::Released => wire::ack(out, outlet.version, AckKind::PubRel, in_flight.id, 0),
-            }
-        }
+        state.outbound.begin(out, version);
         connection.notify_one();
         state.connection = Some(connection);
     }
@@ -132,109 +97,117 @@ impl Session {
         let mut state = self.lock();
         if state.connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
             state.connection = None;
-            state.retained.clear();
-            let fleeting = std::mem::take(&mut state.fleeting);
-            state.bytes -= fleeting.iter().map(Queued::bytes).sum::<usize>();
+            let dropped = state.outbound.end(&self.limits);
+            self.count_dropped(&mut state, dropped, QUEUE_FULL);
         }
+    }
+
+    /// Ends the session for good; returns its shared subscriptions.
+    pub fn end(&self) -> Vec<ByteString> {
+        let mut state = self.lock();
+        state.has_ended = true;
+        state.shared.iter().map(|subscription| subscription.filter.clone()).collect()
+    }
+
+    /// Tells whether the session has ended for good.
+    pub fn has_ended(&self) -> bool {
+        self.lock().has_ended
+    }
+
+    /// Returns the session's shared subscriptions.
+    pub fn shared(&self) -> Vec<ByteString> {
+        self.lock().shared.iter().map(|subscription| subscription.filter.clone()).collect()
     }
 
     /// Adds a subscription or replaces its options; tells whether it is new, `None` where there are too many.
     pub fn add(&self, subscription: Subscription) -> Option<bool> {
         let mut state = self.lock();
-        if let Some(known) = state.subscriptions.iter_mut().find(|known| known.filter == subscription.filter) {
+        let count = state.subscriptions.len() + state.shared.len();
+        let list = state.list(&subscription.filter);
+        if let Some(known) = list.iter_mut().find(|known| known.filter == subscription.filter) {
             *known = subscription;
             return Some(false);
         }
-        if state.subscriptions.len() >= self.limits.subscriptions {
+        if count >= self.limits.subscriptions {
             return None;
         }
-        state.subscriptions.push(subscription);
+        list.push(subscription);
         Some(true)
     }
 
     /// Removes a subscription; tells whether there was one.
     pub fn remove(&self, filter: &str) -> bool {
         let mut state = self.lock();
-        let before = state.subscriptions.len();
-        state.subscriptions.retain(|known| known.filter != filter);
-        state.subscriptions.len() < before
+        let list = state.list(filter);
+        let before = list.len();
+        list.retain(|known| known.filter != filter);
+        list.len() < before
     }
 
-    /// Queues the retained messages that a new subscription finds.
-    pub fn send_retained(&self, messages: Vec<Arc<Message>>, qos: QoS) {
+    /// Queues the retained messages that a subscription finds.
+    pub fn send_retained(&self, messages: Vec<Arc<Message>>, qos: QoS, identifier: Option<u32>) {
         let mut state = self.lock();
+        let mut dropped = 0;
         for message in messages {
-            if state.retained.len() >= self.limits.retained_messages {
-                self.count_dropped(&mut state);
-                continue;
-            }
-            let qos = qos.min(message.qos);
-            state.retained.push_back(Queued { message, qos, retain: true });
+            let (qos, identifiers) = (qos.min(message.qos), Identifiers::from(identifier));
+            let queued = Queued { message, qos, retain: true, identifiers, share: None };
+            dropped += usize::from(!state.outbound.push_retained(queued, &self.limits));
         }
+        self.count_dropped(&mut state, dropped, QUEUE_FULL);
+    }
+
+    /// Takes a message of a shared subscription where the client is connected, or `away`, and there is room for it.
+    pub fn offer(&self, message: &Arc<Message>, terms: &Subscription, share: &Arc<str>, away: bool) -> bool {
+        let qos = terms.qos.min(message.qos);
+        let mut state = self.lock();
+        if state.connection.is_none() != away || (away && qos == QoS::AtMostOnce) || state.has_ended {
+            return false;
+        }
+        let queued = Queued {
+            message: message.clone(),
+            qos,
+            retain: terms.retain_as_published && message.retain,
+            identifiers: terms.identifier.into(),
+            share: Some(share.clone()),
+        };
+        let taken = state.outbound.push(queued, &self.limits);
+        if let Some(connection) = state.connection.as_ref().filter(|_| taken) {
+            connection.notify_one();
+        }
+        taken
+    }
+
+    /// Tells whether the client is connected.
+    pub fn is_connected(&self) -> bool {
+        self.lock().connection.is_some()
+    }
+
+    /// Hands messages of a shared subscription that wait, and with `started` those at QoS 1 that are not acknowledged,
+    /// to whom `give` finds for them; it is called with this session locked. What it refuses stays.
+    pub fn hand_over(&self, share: &str, started: bool, give: &mut dyn FnMut(&Arc<Message>) -> bool) {
+        self.lock().outbound.hand_over(share, started, give);
     }
 
     /// Writes what the window and the output's bound allow; returns how many messages.
-    pub fn write_to(&self, out: &mut BytesMut, outlet: Outlet, output_bytes_max: usize) -> usize {
+    pub(super) fn write_to(&self, pen: &mut Pen<'_>, output_bytes_max: usize) -> usize {
         let mut state = self.lock();
-        let now = Instant::now();
-        let mut written = 0;
-        while out.len() < output_bytes_max {
-            let Some((queued, counted)) = state.next(outlet.window) else { break };
-            let fits = queued.message.life_left(now).is_some()
-                && packet_bytes(outlet, &queued, now) <= outlet.packet_bytes_max;
-            let bytes = if counted { queued.bytes() } else { 0 };
-            if !fits || queued.qos == QoS::AtMostOnce {
-                state.bytes -= bytes;
-            }
-            if !fits {
-                continue;
-            }
-            written += 1;
-            if queued.qos == QoS::AtMostOnce {
-                write(out, outlet, &queued, 0, false, now);
-            } else {
-                let id = state.free_id();
-                write(out, outlet, &queued, id, false, now);
-                if !counted {
-                    state.bytes += queued.bytes();
-                }
-                state.in_flight.push_back(InFlight { id, queued, step: Step::Published });
-            }
-        }
-        written
+        let written = state.outbound.write(pen, output_bytes_max);
+        self.count_dropped(&mut state, written.too_large, TOO_LARGE);
+        written.delivered
     }
 
     /// Takes a PUBACK or PUBCOMP: the message is done with. One for an unknown id is ignored.
     pub fn acknowledged(&self, id: u16, kind: AckKind) {
         let mut state = self.lock();
-        let found = state.in_flight.iter().position(|in_flight| {
-            in_flight.id == id
-                && match kind {
-                    AckKind::PubAck => in_flight.queued.qos == QoS::AtLeastOnce,
-                    _ => in_flight.step == Step::Released,
-                }
-        });
-        if let Some(done) = found.and_then(|index| state.in_flight.remove(index)) {
-            state.bytes -= done.queued.bytes();
+        match kind {
+            AckKind::PubAck => state.outbound.acknowledged(id),
+            _ => state.outbound.completed(id),
         }
     }
 
     /// Takes a PUBREC; tells whether the id is known, and a PUBREL is due, or was refused, and nothing is.
     pub fn received_by_client(&self, id: u16, reason: u8) -> Option<bool> {
-        let mut state = self.lock();
-        let index =
-            state.in_flight.iter().position(|in_flight| in_flight.id == id && in_flight.queued.qos == QoS::ExactlyOnce);
-        let Some(index) = index else { return Some(false) };
-        if reason >= 0x80 {
-            if let Some(refused) = state.in_flight.remove(index) {
-                state.bytes -= refused.queued.bytes();
-            }
-            return None;
-        }
-        if let Some(in_flight) = state.in_flight.get_mut(index) {
-            in_flight.step = Step::Released;
-        }
-        Some(true)
+        self.lock().outbound.received_by_client(id, reason)
     }
 
     /// Notes the packet id of a QoS 2 publish from the client; false where it is noted already.
@@ -251,30 +224,19 @@ impl Session {
         if queued.qos == QoS::AtMostOnce && state.connection.is_none() {
             return;
         }
-        let waiting = state.fleeting.len() + state.queue.len();
-        let bytes = queued.bytes();
-        let fits = waiting < self.limits.session_queue_messages
-            && state.bytes + bytes <= self.limits.session_queue_bytes.max(bytes);
-        if !fits {
-            return self.count_dropped(state);
-        }
-        state.bytes += bytes;
-        if queued.qos == QoS::AtMostOnce {
-            state.fleeting.push_back(queued);
-        } else {
-            state.queue.push_back(queued);
+        if !state.outbound.push(queued, &self.limits) {
+            self.count_dropped(state, 1, QUEUE_FULL);
         }
     }
 
-    fn count_dropped(&self, state: &mut State) {
-        state.dropped += 1;
-        Counters::add(&self.counters.dropped, 1);
+    fn count_dropped(&self, state: &mut State, count: usize, why: &str) {
+        if count == 0 {
+            return;
+        }
+        state.dropped += count as u64;
+        Counters::add(&self.counters.dropped, count);
         if self.dropped_lines.allows() {
-            tracing::warn!(
-                client = %self.client.escape_debug(),
-                dropped = state.dropped,
-                "a subscriber cannot keep up: its queue is full and messages to it are dropped"
-            );
+            tracing::warn!(client = %self.client.escape_debug(), dropped = state.dropped, "{why}");
         }
     }
 
@@ -301,24 +263,20 @@ impl Sink for Session {
 }
 
 impl State {
-    /// Tells whether a message came already, by another filter. The bus has fewer messages under way than `seen` holds.
+    /// Returns the subscriptions among which a filter stands.
+    fn list(&mut self, filter: &str) -> &mut Vec<Subscription> {
+        if topic::is_shared(filter) { &mut self.shared } else { &mut self.subscriptions }
+    }
+
+    /// Tells whether a message came already, by another filter.
     fn is_repeated(&mut self, number: u64) -> bool {
-        if self.subscriptions.len() < 2 && self.seen.is_empty() {
-            return false;
-        }
-        if self.seen.is_empty() {
-            self.seen = vec![u64::MAX; super::bus::UNITS_MAX];
-        }
-        let index = usize::try_from(number % super::bus::UNITS_MAX as u64).unwrap_or_default();
-        match self.seen.get_mut(index) {
-            Some(seen) => std::mem::replace(seen, number) == number,
-            None => false,
-        }
+        (self.subscriptions.len() > 1 || !self.seen.is_empty()) && self.seen.is_repeated(number)
     }
 
     /// Returns a message as the subscriptions that match it want it, if any does.
     fn wanted(&self, client: &Arc<str>, message: Arc<Message>) -> Option<Queued> {
         let mut wanted: Option<(QoS, bool)> = None;
+        let mut identifiers = Identifiers::None;
         for subscription in &self.subscriptions {
             if !topic::matches(&subscription.filter, &message.topic)
                 || (subscription.no_local && message.publisher == *client)
@@ -330,60 +288,11 @@ impl State {
                 None => (subscription.qos, retain),
                 Some((qos, retained)) => (qos.max(subscription.qos), retained || retain),
             });
-        }
-        let (qos, retain) = wanted?;
-        Some(Queued { qos: qos.min(message.qos), message, retain })
-    }
-
-    /// Takes the next message to write, and tells whether its bytes are counted.
-    fn next(&mut self, window: usize) -> Option<(Queued, bool)> {
-        let open = self.in_flight.len() < window;
-        if let Some(first) = self.retained.front()
-            && (open || first.qos == QoS::AtMostOnce)
-        {
-            return self.retained.pop_front().map(|queued| (queued, false));
-        }
-        if let Some(queued) = self.fleeting.pop_front() {
-            return Some((queued, true));
-        }
-        if open { self.queue.pop_front().map(|queued| (queued, true)) } else { None }
-    }
-
-    fn free_id(&mut self) -> u16 {
-        loop {
-            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if self.in_flight.iter().all(|in_flight| in_flight.id != self.last_id) {
-                return self.last_id;
+            if let Some(identifier) = subscription.identifier {
+                identifiers.add(identifier);
             }
         }
+        let (qos, retain) = wanted?;
+        Some(Queued { qos: qos.min(message.qos), message, retain, identifiers, share: None })
     }
-}
-
-impl Queued {
-    fn bytes(&self) -> usize {
-        size_of::<InFlight>() + self.message.bytes()
-    }
-}
-
-fn packet<'q>(queued: &'q Queued, id: u16, dup: bool, now: Instant) -> PublishOut<'q> {
-    PublishOut {
-        dup,
-        qos: queued.qos,
-        retain: queued.retain,
-        id,
-        topic: &queued.message.topic,
-        payload: &queued.message.payload,
-        properties: queued.message.properties.as_deref(),
-        message_expiry_s: queued.message.life_left(now).flatten(),
-        subscription_identifiers: &[],
-        topic_alias: None,
-    }
-}
-
-fn write(out: &mut BytesMut, outlet: Outlet, queued: &Queued, id: u16, dup: bool, now: Instant) {
-    wire::publish(out, outlet.version, &packet(queued, id, dup, now));
-}
-
-fn packet_bytes(outlet: Outlet, queued: &Queued, now: Instant) -> usize {
-    wire::publish_len(outlet.version, &packet(queued, 1, false, now))
 }

@@ -116,6 +116,8 @@ fn limits(text: &mut Text, limits: &Limits) {
     text.line("retained_messages", limits.retained_messages);
     text.line("retained_bytes", limits.retained_bytes);
     text.seconds("session_expiry_s_max", limits.session_expiry_max);
+    text.line("topic_aliases", limits.topic_aliases);
+    text.line("keep_alive_s_max", limits.keep_alive_max);
 }
 
 struct Text(String);

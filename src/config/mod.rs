@@ -110,6 +110,10 @@ pub struct Limits {
     pub retained_bytes: usize,
     /// Longest time that the session of a client that is away is kept.
     pub session_expiry_max: Duration,
+    /// MQTT 5 topic aliases of a connection, in each direction.
+    pub topic_aliases: u16,
+    /// Longest MQTT 5 keep alive, seconds; at the type's maximum, clients may do without one.
+    pub keep_alive_max: u16,
 }
 
 /// Section `[ingest]`.

@@ -98,6 +98,8 @@ fn limits(reader: &mut Reader) -> Limits {
     Limits {
         connections: size("connections", 1_000, 1..=65_000),
         connections_pending: size("connections_pending", 256, 1..=65_000),
+        topic_aliases: u16::try_from(size("topic_aliases", 16, 0..=1_024)).unwrap_or(u16::MAX),
+        keep_alive_max: u16::try_from(size("keep_alive_s_max", 65_535, 1..=65_535)).unwrap_or(u16::MAX),
         inflight: u16::try_from(size("inflight", 64, 1..=65_535)).unwrap_or(u16::MAX),
         session_queue_messages: size("session_queue_messages", 1_000, 1..=1_000_000),
         session_queue_bytes: size("session_queue_bytes", 1_048_576, KIB..=GIB),

@@ -8,6 +8,7 @@ pub mod hostile;
 pub mod mqtt;
 pub mod packet;
 pub mod sensor;
+pub mod v5;
 pub mod watch;
 
 use std::fs;

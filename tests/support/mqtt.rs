@@ -118,6 +118,10 @@ impl Client {
         Ok(Client { stream, version, unread, pending, last_id: 0, session_present: false })
     }
 
+    pub fn version(&self) -> u8 {
+        self.version
+    }
+
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
@@ -253,9 +257,16 @@ impl Client {
         if let Some(packet) = self.pending.pop_front() {
             return Ok(packet);
         }
+        let (first, body) = self.read_raw(within)?;
+        let packet = parse(self.version, first, &body);
+        packet.ok_or_else(|| io::Error::other(format!("not a packet: {first:#x} {body:?}")))
+    }
+
+    /// Reads one packet as it is: its first byte, and its body.
+    pub fn read_raw(&mut self, within: Duration) -> io::Result<(u8, Vec<u8>)> {
         let deadline = Instant::now() + within;
         loop {
-            if let Some(packet) = self.take_packet()? {
+            if let Some(packet) = self.take_packet() {
                 return Ok(packet);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -299,16 +310,13 @@ impl Client {
         }
     }
 
-    fn take_packet(&mut self) -> io::Result<Option<Packet>> {
-        let Some((length, start)) = variable_length(self.unread.get(1..).unwrap_or(&[])) else {
-            return Ok(None);
-        };
+    fn take_packet(&mut self) -> Option<(u8, Vec<u8>)> {
+        let (length, start) = variable_length(self.unread.get(1..).unwrap_or(&[]))?;
         let (start, end) = (1 + start, 1 + start + length);
         if self.unread.len() < end {
-            return Ok(None);
+            return None;
         }
-        let raw: Vec<u8> = self.unread.drain(..end).collect();
-        let packet = parse(self.version, raw[0], &raw[start..]);
-        packet.map(Some).ok_or_else(|| io::Error::other(format!("not a packet: {raw:?}")))
+        let mut raw: Vec<u8> = self.unread.drain(..end).collect();
+        Some((raw[0], raw.split_off(start)))
     }
 }

@@ -219,9 +219,10 @@ pub fn ack(out: &mut BytesMut, version: Version, kind: AckKind, id: u16, reason:
     }
 }
 
-/// Encodes a SUBACK with one code per filter; before MQTT 5 every failure becomes 0x80.
-pub fn suback(out: &mut BytesMut, version: Version, id: u16, codes: &[u8]) {
-    subscription_ack(out, 0x90, version, id, codes.len());
+/// Encodes a SUBACK with one code per filter, and in MQTT 5 what a person reading the client's log should know; before
+/// MQTT 5 every failure becomes 0x80.
+pub fn suback(out: &mut BytesMut, version: Version, id: u16, codes: &[u8], reason_string: Option<&str>) {
+    subscription_ack(out, 0x90, version, id, codes.len(), reason_string);
     match version {
         Version::V5 => out.put_slice(codes),
         Version::V3 | Version::V4 => out.extend(codes.iter().map(|code| (*code).min(0x80))),
@@ -231,19 +232,30 @@ pub fn suback(out: &mut BytesMut, version: Version, id: u16, codes: &[u8]) {
 /// Encodes an UNSUBACK with one code per filter; before MQTT 5 there are none.
 pub fn unsuback(out: &mut BytesMut, version: Version, id: u16, codes: &[u8]) {
     let codes = if version == Version::V5 { codes } else { &[] };
-    subscription_ack(out, 0xB0, version, id, codes.len());
+    subscription_ack(out, 0xB0, version, id, codes.len(), None);
     out.put_slice(codes);
 }
 
 /// Writes a SUBACK or UNSUBACK up to its codes.
-fn subscription_ack(out: &mut BytesMut, first: u8, version: Version, id: u16, codes: usize) {
-    let section = usize::from(version == Version::V5);
-    out.reserve(8 + codes);
+fn subscription_ack(
+    out: &mut BytesMut,
+    first: u8,
+    version: Version,
+    id: u16,
+    codes: usize,
+    reason_string: Option<&str>,
+) {
+    let section = reason_string.map_or(0, |text| 1 + field::text_len(text));
+    let properties = if version == Version::V5 { varint_len(section) + section } else { 0 };
+    out.reserve(8 + properties + codes);
     out.put_u8(first);
-    put_varint(out, 2 + section + codes);
+    put_varint(out, 2 + properties + codes);
     out.put_u16(id);
-    if section == 1 {
-        out.put_u8(0);
+    if version == Version::V5 {
+        put_varint(out, section);
+        if let Some(text) = reason_string {
+            properties::put_text(out, id::REASON_STRING, text);
+        }
     }
 }
 

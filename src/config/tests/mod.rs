@@ -278,6 +278,8 @@ fn the_effective_configuration_feeds_back_to_the_same() {
         retained_messages = 19
         retained_bytes = 20
         session_expiry_s_max = 21
+        topic_aliases = 22
+        keep_alive_s_max = 23
         [ingest]
         queue_bytes = 70000
         payload_bytes_max = 2300

@@ -158,12 +158,14 @@ fn acks_are_as_short_as_their_version_allows() {
 #[test]
 fn subacks_and_unsubacks_have_the_layout_of_their_version() {
     for version in OLD {
-        assert_eq!(bytes(|out| suback(out, version, 1, &[0, 2, 0x87])), [0x90, 5, 0, 1, 0, 2, 0x80]);
+        assert_eq!(bytes(|out| suback(out, version, 1, &[0, 2, 0x87], Some("no"))), [0x90, 5, 0, 1, 0, 2, 0x80]);
         assert_eq!(bytes(|out| unsuback(out, version, 1, &[0, 0x11])), [0xB0, 2, 0, 1]);
     }
-    assert_eq!(bytes(|out| suback(out, Version::V5, 1, &[1, 0x87])), [0x90, 5, 0, 1, 0, 1, 0x87]);
+    assert_eq!(bytes(|out| suback(out, Version::V5, 1, &[1, 0x87], None)), [0x90, 5, 0, 1, 0, 1, 0x87]);
     assert_eq!(bytes(|out| unsuback(out, Version::V5, 1, &[0, 0x11])), [0xB0, 5, 0, 1, 0, 0, 0x11]);
-    let many = bytes(|out| suback(out, Version::V5, 1, &[0; 200]));
+    let told = bytes(|out| suback(out, Version::V5, 1, &[0x87], Some("no")));
+    assert_eq!(told, [0x90, 9, 0, 1, 5, 0x1F, 0, 2, b'n', b'o', 0x87]);
+    let many = bytes(|out| suback(out, Version::V5, 1, &[0; 200], None));
     assert_eq!((many.len(), &many[..3]), (3 + 203, &[0x90, 0xCB, 0x01][..]));
 }
 

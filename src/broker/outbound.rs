@@ -1,0 +1,387 @@
+//! What is on its way to one client: the messages that wait for it, and those in flight.
+//!
+//! Owns packet ids, the window, and the order of deliveries, also over a reconnect: PUBRELs in the order of their
+//! PUBRECs, then unacknowledged messages in the order of their first sending, then what waits. It is plain data: no
+//! lock, no socket, and of the subscriptions only what they made of each message.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use super::alias::{Alias, Outgoing};
+use super::message::Message;
+use super::wire::{self, AckKind, PublishOut, QoS, Version};
+use crate::config::Limits;
+
+/// How packets are written to a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Outlet {
+    /// The protocol of the connection.
+    pub version: Version,
+    /// QoS 1 and 2 messages in flight, at most.
+    pub window: usize,
+    /// The largest packet that the client takes, bytes.
+    pub packet_bytes_max: usize,
+}
+
+/// A message as a subscription wants it.
+#[derive(Clone, Debug)]
+pub(super) struct Queued {
+    pub(super) message: Arc<Message>,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    /// Those of the subscriptions that match.
+    pub(super) identifiers: Identifiers,
+    /// The shared subscription that it came by.
+    pub(super) share: Option<Arc<str>>,
+}
+
+/// MQTT 5's subscription identifiers of a delivery; seldom more than one.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Identifiers {
+    #[default]
+    None,
+    One(u32),
+    Many(Box<[u32]>),
+}
+
+#[derive(Clone, Debug)]
+struct InFlight {
+    id: u16,
+    queued: Queued,
+}
+
+/// What waits for a client, and what is in flight to it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outbound {
+    retained: VecDeque<Queued>,
+    fleeting: VecDeque<Queued>,
+    queue: VecDeque<Queued>,
+    /// Bytes of all that is queued or in flight; retained messages count from their sending on.
+    bytes: usize,
+    /// Sent, and not acknowledged, in the order of sending.
+    in_flight: VecDeque<InFlight>,
+    /// How many of those were sent on this connection: the first ones.
+    sent: usize,
+    /// The ids of messages whose PUBREL is sent, in the order of their PUBRECs.
+    released: VecDeque<u16>,
+    last_id: u16,
+    /// When expired messages were last looked for.
+    purged: Option<Instant>,
+}
+
+/// What came of a writing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written {
+    /// Messages that were sent for the first time.
+    pub(super) delivered: usize,
+    /// Messages that were dropped because the client takes no packets that large.
+    pub(super) too_large: usize,
+}
+
+impl Outbound {
+    /// Begins a connection: PUBRELs are sent again, and messages in flight will be.
+    pub(super) fn begin(&mut self, out: &mut BytesMut, version: Version) {
+        self.sent = 0;
+        for id in &self.released {
+            wire::ack(out, version, AckKind::PubRel, *id, 0);
+        }
+    }
+
+    /// Ends a connection: QoS 0 messages are not kept. Returns how many others the queue had no room for.
+    pub(super) fn end(&mut self, limits: &Limits) -> usize {
+        let fleeting = std::mem::take(&mut self.fleeting);
+        self.bytes -= fleeting.iter().map(Queued::bytes).sum::<usize>();
+        let mut dropped = 0;
+        let mut first = VecDeque::new();
+        for queued in std::mem::take(&mut self.retained) {
+            if queued.qos == QoS::AtMostOnce {
+                continue;
+            }
+            if self.queue.len() + first.len() < limits.session_queue_messages && self.has_bytes(&queued, limits) {
+                self.bytes += queued.bytes();
+                first.push_back(queued);
+            } else {
+                dropped += 1;
+            }
+        }
+        first.append(&mut self.queue);
+        self.queue = first;
+        dropped
+    }
+
+    /// Queues a message; false where there is no room.
+    pub(super) fn push(&mut self, queued: Queued, limits: &Limits) -> bool {
+        if !self.has_room(&queued, limits) {
+            self.purge();
+            if !self.has_room(&queued, limits) {
+                return false;
+            }
+        }
+        self.bytes += queued.bytes();
+        if queued.qos == QoS::AtMostOnce {
+            self.fleeting.push_back(queued);
+        } else {
+            self.queue.push_back(queued);
+        }
+        true
+    }
+
+    /// Queues a retained message before all others; false where there is no room.
+    pub(super) fn push_retained(&mut self, queued: Queued, limits: &Limits) -> bool {
+        let has_room = self.retained.len() < limits.retained_messages;
+        if has_room {
+            self.retained.push_back(queued);
+        }
+        has_room
+    }
+
+    fn has_room(&self, queued: &Queued, limits: &Limits) -> bool {
+        self.fleeting.len() + self.queue.len() < limits.session_queue_messages && self.has_bytes(queued, limits)
+    }
+
+    fn has_bytes(&self, queued: &Queued, limits: &Limits) -> bool {
+        let bytes = queued.bytes();
+        self.bytes + bytes <= limits.session_queue_bytes.max(bytes)
+    }
+
+    /// Makes room by forgetting expired messages, once a second at most: looking for them costs time.
+    fn purge(&mut self) {
+        let now = Instant::now();
+        if self.purged.is_some_and(|purged| now.duration_since(purged).as_secs() < 1) {
+            return;
+        }
+        self.purged = Some(now);
+        let bytes = &mut self.bytes;
+        for queue in [&mut self.fleeting, &mut self.queue] {
+            queue.retain(|queued| {
+                let lives = queued.message.life_left(now).is_some();
+                if !lives {
+                    *bytes -= queued.bytes();
+                }
+                lives
+            });
+        }
+    }
+
+    /// Writes what the window and the output's bound allow.
+    pub(super) fn write(&mut self, pen: &mut Pen<'_>, output_bytes_max: usize) -> Written {
+        let now = Instant::now();
+        let mut written = Written::default();
+        while pen.out.len() < output_bytes_max {
+            if self.sent < self.in_flight.len() && self.sent + self.released.len() < pen.outlet.window {
+                written.too_large += usize::from(!self.write_again(pen, now));
+                continue;
+            }
+            let Some((queued, counted)) = self.next(pen.outlet.window) else { break };
+            if queued.message.life_left(now).is_none() {
+                self.bytes -= if counted { queued.bytes() } else { 0 };
+                continue;
+            }
+            let is_written = self.write_new(pen, queued, counted, now);
+            written.delivered += usize::from(is_written);
+            written.too_large += usize::from(!is_written);
+        }
+        written
+    }
+
+    /// Sends a message again that was in flight when the last connection ended; drops it and returns false where it is
+    /// too large for this one.
+    fn write_again(&mut self, pen: &mut Pen<'_>, now: Instant) -> bool {
+        let is_written =
+            self.in_flight.get(self.sent).is_some_and(|again| pen.write(&again.queued, again.id, true, now));
+        if is_written {
+            self.sent += 1;
+        } else if let Some(done) = self.in_flight.remove(self.sent) {
+            self.bytes -= done.queued.bytes();
+        }
+        is_written
+    }
+
+    /// Sends a message for the first time; drops it and returns false where it is too large.
+    fn write_new(&mut self, pen: &mut Pen<'_>, queued: Queued, counted: bool, now: Instant) -> bool {
+        let acked = queued.qos > QoS::AtMostOnce;
+        let id = if acked { self.free_id() } else { 0 };
+        let is_written = pen.write(&queued, id, false, now);
+        if counted {
+            self.bytes -= queued.bytes();
+        }
+        if is_written && acked {
+            self.bytes += queued.bytes();
+            self.in_flight.push_back(InFlight { id, queued });
+            self.sent += 1;
+        }
+        is_written
+    }
+
+    /// Takes the next message to write, and tells whether its bytes are counted.
+    fn next(&mut self, window: usize) -> Option<(Queued, bool)> {
+        let open = self.sent == self.in_flight.len() && self.sent + self.released.len() < window;
+        if let Some(first) = self.retained.front()
+            && (open || first.qos == QoS::AtMostOnce)
+        {
+            return self.retained.pop_front().map(|queued| (queued, false));
+        }
+        if let Some(queued) = self.fleeting.pop_front() {
+            return Some((queued, true));
+        }
+        if open { self.queue.pop_front().map(|queued| (queued, true)) } else { None }
+    }
+
+    fn free_id(&mut self) -> u16 {
+        loop {
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            let id = self.last_id;
+            if self.in_flight.iter().all(|in_flight| in_flight.id != id) && !self.released.contains(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// Takes a PUBACK: the message is done with. One for an unknown id is ignored.
+    pub(super) fn acknowledged(&mut self, id: u16) {
+        self.take_in_flight(id, QoS::AtLeastOnce);
+    }
+
+    /// Takes a PUBCOMP: the exchange is over. One for an unknown id is ignored.
+    pub(super) fn completed(&mut self, id: u16) {
+        if let Some(index) = self.released.iter().position(|released| *released == id) {
+            self.released.remove(index);
+        }
+    }
+
+    /// Takes a PUBREC, from which on the message itself is the client's; returns whether the id is known and a PUBREL is
+    /// due, or `None` where the client refused the message and nothing is.
+    pub(super) fn received_by_client(&mut self, id: u16, reason: u8) -> Option<bool> {
+        let found = self.take_in_flight(id, QoS::ExactlyOnce).is_some();
+        if reason >= 0x80 {
+            return if found { None } else { Some(self.released.contains(&id)) };
+        }
+        if found {
+            self.released.push_back(id);
+        }
+        Some(found || self.released.contains(&id))
+    }
+
+    fn take_in_flight(&mut self, id: u16, qos: QoS) -> Option<InFlight> {
+        let index = self.in_flight.iter().position(|sent| sent.id == id && sent.queued.qos == qos)?;
+        let done = self.in_flight.remove(index)?;
+        self.bytes -= done.queued.bytes();
+        if index < self.sent {
+            self.sent -= 1;
+        }
+        Some(done)
+    }
+
+    /// Hands messages of a shared subscription to whom `give` finds for them: those at QoS 1 and 2 that wait, and with
+    /// `started` those at QoS 1 that are in flight. What `give` refuses stays.
+    pub(super) fn hand_over(&mut self, share: &str, started: bool, give: &mut dyn FnMut(&Arc<Message>) -> bool) {
+        let (bytes, sent) = (&mut self.bytes, &mut self.sent);
+        let mut stays = |queued: &Queued| {
+            let goes = queued.share.as_deref() == Some(share) && give(&queued.message);
+            if goes {
+                *bytes -= queued.bytes();
+            }
+            !goes
+        };
+        if started {
+            let mut index = 0;
+            let sent_before = *sent;
+            self.in_flight.retain(|in_flight| {
+                let remains = in_flight.queued.qos == QoS::ExactlyOnce || stays(&in_flight.queued);
+                if !remains && index < sent_before {
+                    *sent -= 1;
+                }
+                index += 1;
+                remains
+            });
+        }
+        self.queue.retain(stays);
+    }
+}
+
+impl Queued {
+    fn bytes(&self) -> usize {
+        let identifiers = match &self.identifiers {
+            Identifiers::Many(many) => size_of_val(&**many),
+            _ => 0,
+        };
+        size_of::<InFlight>() + identifiers + self.message.bytes()
+    }
+}
+
+impl Identifiers {
+    /// Adds the identifier of one more subscription.
+    pub(super) fn add(&mut self, identifier: u32) {
+        *self = match std::mem::take(self) {
+            Identifiers::None => Identifiers::One(identifier),
+            Identifiers::One(first) => Identifiers::Many(Box::new([first, identifier])),
+            Identifiers::Many(many) => Identifiers::Many(many.iter().copied().chain([identifier]).collect()),
+        };
+    }
+
+    fn as_slice(&self) -> &[u32] {
+        match self {
+            Identifiers::None => &[],
+            Identifiers::One(one) => std::slice::from_ref(one),
+            Identifiers::Many(many) => many,
+        }
+    }
+}
+
+impl From<Option<u32>> for Identifiers {
+    fn from(identifier: Option<u32>) -> Identifiers {
+        identifier.map_or(Identifiers::None, Identifiers::One)
+    }
+}
+
+/// Where packets are written, and how.
+pub(super) struct Pen<'p> {
+    pub(super) out: &'p mut BytesMut,
+    pub(super) outlet: Outlet,
+    pub(super) aliases: &'p mut Outgoing,
+}
+
+impl Pen<'_> {
+    /// Writes a message; false where the client takes no packet that large.
+    fn write(&mut self, queued: &Queued, id: u16, dup: bool, now: Instant) -> bool {
+        let message = &*queued.message;
+        let mut packet = PublishOut {
+            dup,
+            qos: queued.qos,
+            retain: queued.retain,
+            id,
+            topic: &message.topic,
+            payload: &message.payload,
+            properties: message.properties.as_deref(),
+            // One that has expired since it was first sent has no time left.
+            message_expiry_s: message.life_left(now).unwrap_or(Some(0)),
+            subscription_identifiers: queued.identifiers.as_slice(),
+            topic_alias: None,
+        };
+        let mut alias = self.aliases.of(&message.topic);
+        match alias {
+            Alias::None => {}
+            Alias::New(number) => packet.topic_alias = Some(number),
+            Alias::Known(number) => (packet.topic, packet.topic_alias) = ("", Some(number)),
+        }
+        if !self.fits(&packet) && matches!(alias, Alias::New(_)) {
+            (alias, packet.topic_alias) = (Alias::None, None);
+        }
+        let fits = self.fits(&packet);
+        if fits {
+            wire::publish(self.out, self.outlet.version, &packet);
+            if let Alias::New(number) = alias {
+                self.aliases.learned(&message.topic, number);
+            }
+        }
+        fits
+    }
+
+    fn fits(&self, packet: &PublishOut<'_>) -> bool {
+        let max = self.outlet.packet_bytes_max;
+        max == usize::MAX || wire::publish_len(self.outlet.version, packet) <= max
+    }
+}
