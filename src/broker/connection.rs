@@ -31,6 +31,8 @@ use crate::clock::now_ms;
 const READ_BYTES: usize = 8 * 1024;
 /// Beyond this, no more messages are put into the output; acks still are.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Beyond this, the output counts as held: it has a message larger than most.
+const OUTPUT_BYTES_FREE: usize = 128 * 1024;
 /// Beyond this, nothing more is read: the peer has to take its acks first.
 const OUTPUT_BYTES_STOP: usize = 256 * 1024;
 /// The largest CONNECT, bytes: room for a will of 64 KiB and all else that one carries. Its sender is unknown yet.
@@ -194,7 +196,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         }
         drop(attachment);
         end.tell(&mut self.output, outlet);
-        if !matches!(end, End::Gone(_) | End::Goodbye) {
+        if !matches!(end, End::Gone(_) | End::Goodbye | End::Stuck) {
             self.say_goodbye().await;
         }
     }
@@ -204,10 +206,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         let (mut heard, mut life_bytes) = (Instant::now(), 0);
         let mut deaf = false;
         let mut share = serving.broker.partial.share();
-        let evicted = share.evicted();
+        let (evicted, mut has_moved) = (share.evicted(), true);
         let silence = tokio::time::sleep(serving.keep_alive.unwrap_or(Duration::MAX));
         tokio::pin!(silence);
         loop {
+            share.rest();
             match self.process(inbound, serving, packet_bytes_max).await {
                 Ok(true) => heard = Instant::now(),
                 Ok(false) => {}
@@ -216,7 +219,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
             if life_bytes >= LIFE_BYTES {
                 (heard, life_bytes) = (Instant::now(), 0);
             }
-            share.hold(self.input.len());
+            share.hold(self.input.len() + self.unsent(), std::mem::take(&mut has_moved));
             if deaf {
                 self.output.clear();
             }
@@ -230,10 +233,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 written = self.writer.write_buf(&mut self.output), if !self.output.is_empty() && !deaf => {
                     // A sensor may send its reading and hang up at once: what it sent is read to the end.
                     deaf = written.is_err();
+                    has_moved = true;
                 }
                 read = self.reader.read_buf(&mut self.input), if reads => match read {
                     Ok(0) => return self.settle(inbound, serving, End::Gone("closed by the peer".to_owned())).await,
-                    Ok(bytes) => life_bytes += bytes,
+                    Ok(bytes) => (life_bytes, has_moved) = (life_bytes + bytes, true),
                     Err(error) => return End::Gone(error.to_string()),
                 },
                 () = serving.wake.notified() => {}
@@ -248,8 +252,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                     silence.as_mut().reset(heard + limit);
                 }
                 () = evicted.cancelled() => {
-                    self.input = BytesMut::new();
-                    return End::no_room_for_partial();
+                    return if self.unsent() > 0 { End::Stuck } else { End::unfinished() };
                 }
                 () = serving.attachment.ended.cancelled() => {
                     let stopping = serving.broker.connections.is_cancelled();
@@ -260,6 +263,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 }
             }
         }
+    }
+
+    /// Returns how many bytes of large messages wait for the peer to take them.
+    fn unsent(&self) -> usize {
+        if self.output.len() > OUTPUT_BYTES_FREE { self.output.len() } else { 0 }
     }
 
     /// Takes what the client had sent on this connection before it connected anew; it may not send it again.
@@ -366,7 +374,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 self.writer.write_buf(&mut self.output).await?;
             }
             self.writer.shutdown().await?;
-            self.input.clear();
+            self.input = BytesMut::new();
             while self.reader.read_buf(&mut self.input).await? > 0 {
                 self.input.clear();
             }

@@ -102,7 +102,7 @@ pub struct Limits {
     pub topics: usize,
     /// Sessions kept of clients that are away.
     pub sessions: usize,
-    /// Bytes of packets that have not come whole, on all connections together.
+    /// Bytes of large packets that have not come or gone whole, on all connections together.
     pub partial_bytes: usize,
     /// Retained messages.
     pub retained_messages: usize,
