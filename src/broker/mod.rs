@@ -4,7 +4,7 @@
 //! retained messages, wills. It never knows SQL: a publish on a routed topic becomes a job in the store's queue, and
 //! its ack leaves once the store says that it is on disk.
 //!
-//! Data flows listener → connection → (ingest → store's queue) and (bus → session → connection).
+//! Data flows listener → (transport →) connection → (ingest → store's queue) and (bus → session → connection).
 
 pub mod bus;
 mod connection;
@@ -16,6 +16,9 @@ mod message;
 mod registry;
 mod retained;
 mod session;
+mod tls;
+mod transport;
+mod websocket;
 pub mod wire;
 
 use std::collections::VecDeque;
@@ -24,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +42,7 @@ use self::wire::Will;
 use crate::clock::now_ms;
 use crate::config::{self, Limits};
 use crate::ingest::{Arrival, Ingest};
+use crate::reload::Reload;
 use crate::store::Queue;
 
 /// How often expired sessions are looked for.
@@ -70,10 +75,22 @@ pub struct Broker {
     client_ids: AtomicU64,
 }
 
+/// Where clients are listened to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Place {
+    /// The listener's name.
+    pub name: String,
+    /// What it speaks below MQTT.
+    pub kind: &'static str,
+    /// Its address, with the port that was taken.
+    pub address: SocketAddr,
+}
+
 /// The running broker.
 pub struct Running {
     broker: Arc<Broker>,
-    addresses: Vec<SocketAddr>,
+    places: Vec<Place>,
+    reloads: Vec<Arc<dyn Reload>>,
     listening: CancellationToken,
     listeners: TaskTracker,
     tasks: TaskTracker,
@@ -111,17 +128,23 @@ impl Running {
         });
         let (listeners, tasks) = (TaskTracker::new(), TaskTracker::new());
         let listening = CancellationToken::new();
-        let addresses = bound.iter().map(Listener::address).collect();
+        let places = bound.iter().map(Listener::place).collect();
+        let reloads = bound.iter().filter_map(Listener::reload).collect();
         for listener in bound {
             listeners.spawn(listener.serve(broker.clone(), listening.clone(), tasks.clone()));
         }
         listeners.spawn(sweep(broker.registry.clone(), listening.clone()));
-        Ok(Running { broker, addresses, listening, listeners, tasks })
+        Ok(Running { broker, places, reloads, listening, listeners, tasks })
     }
 
-    /// Returns the addresses that are listened on.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Returns where clients are listened to.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// Returns what can be read anew while the broker serves.
+    pub fn reloads(&self) -> Vec<Arc<dyn Reload>> {
+        self.reloads.clone()
     }
 
     /// Returns the broker's counters.
