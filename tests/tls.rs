@@ -336,7 +336,8 @@ fn plain_mqtt_and_garbage_on_a_tls_listener_harm_nobody() {
     let mut steady = open(place, &authority.client(None, ALL_VERSIONS));
     connect(&mut steady, "steady").unwrap();
     let hello = client_hello(&authority);
-    for bytes in [Connect::new(4, "plain").bytes(), b"GET / HTTP/1.1\r\n\r\n".to_vec(), hello.repeat(3), vec![0; 5000]] {
+    for bytes in [Connect::new(4, "plain").bytes(), b"GET / HTTP/1.1\r\n\r\n".to_vec(), hello.repeat(3), vec![0; 5000]]
+    {
         let mut stream = TcpStream::connect_timeout(&place, SOON).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
         stream.write_all(&bytes).unwrap();

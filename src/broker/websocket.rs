@@ -100,7 +100,8 @@ impl WebSocket {
     /// Tells the peer why it ends, as far as the socket takes it now: the connection is over either way.
     fn say_close(&mut self, code: CloseCode, cx: &mut Context<'_>) {
         let close = Message::Close(Some(CloseFrame { code, reason: "".into() }));
-        if Pin::new(&mut self.stream).start_send(close).is_ok() && Pin::new(&mut self.stream).poll_flush(cx).is_pending()
+        if Pin::new(&mut self.stream).start_send(close).is_ok()
+            && Pin::new(&mut self.stream).poll_flush(cx).is_pending()
         {
             tracing::trace!("a peer does not take the reason why its WebSocket is closed");
         }

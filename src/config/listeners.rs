@@ -106,18 +106,14 @@ pub(super) fn read(path: &Path, named: bool) -> Result<Bus, Vec<Problem>> {
     }
     let parsed: rumqttd::Config =
         tree.try_deserialize().map_err(|error| vec![Problem::new(&source, "", error.to_string())])?;
-    let mut bus = Bus {
-        listeners: Vec::new(),
-        warnings: Vec::new(),
-        router: parsed.router,
-        from_file: text.is_some(),
-        source,
-    };
+    let mut bus =
+        Bus { listeners: Vec::new(), warnings: Vec::new(), router: parsed.router, from_file: text.is_some(), source };
     let tables = [parsed.v4, parsed.v5, parsed.ws];
     let base = path.parent().unwrap_or(Path::new(""));
     let mut problems = Vec::new();
     for (table, name) in &listeners {
-        let settings = TABLES.iter().position(|other| other == table).and_then(|place| tables[place].as_ref()?.get(name));
+        let settings =
+            TABLES.iter().position(|other| other == table).and_then(|place| tables[place].as_ref()?.get(name));
         if let Some(settings) = settings {
             bus.add(settings, &format!("{table}.{name}"), base, &mut problems);
         }

@@ -129,7 +129,11 @@ impl Reload for Certificates {
             }
             Err(faults) => {
                 let faults: Vec<String> = faults.iter().map(|(_, error)| error.to_string()).collect();
-                Err(format!("the certificates of listener {:?} were not read anew: {}", self.listener, faults.join("; ")))
+                Err(format!(
+                    "the certificates of listener {:?} were not read anew: {}",
+                    self.listener,
+                    faults.join("; ")
+                ))
             }
         }
     }

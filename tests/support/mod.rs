@@ -8,6 +8,7 @@ pub mod mqtt;
 pub mod packet;
 pub mod sensor;
 pub mod tls;
+pub mod websocket;
 
 use std::fs;
 use std::net::SocketAddr;
