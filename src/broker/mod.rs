@@ -4,7 +4,7 @@
 //! retained messages, shared subscriptions, wills. It never knows SQL: a publish on a routed topic becomes a job in the store's queue, and
 //! its ack leaves once the store says that it is on disk.
 //!
-//! Data flows listener → connection → (ingest → store's queue) and (bus → session → connection).
+//! Data flows listener → (transport →) connection → (ingest → store's queue) and (bus → session → connection).
 
 mod alias;
 pub mod bus;
@@ -24,6 +24,9 @@ mod seen;
 mod session;
 mod share;
 mod subscribing;
+mod tls;
+mod transport;
+mod websocket;
 mod will;
 pub mod wire;
 
@@ -32,6 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -47,6 +51,7 @@ use self::share::{Groups, Shares};
 use crate::clock::now_ms;
 use crate::config::{self, Limits};
 use crate::ingest::Ingest;
+use crate::reload::Reload;
 use crate::store::{Kept, Queue};
 
 /// How often expired sessions are looked for.
@@ -81,10 +86,22 @@ pub struct Broker {
     client_ids: AtomicU64,
 }
 
+/// Where clients are listened to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Place {
+    /// The listener's name.
+    pub name: String,
+    /// What it speaks below MQTT.
+    pub kind: &'static str,
+    /// Its address, with the port that was taken.
+    pub address: SocketAddr,
+}
+
 /// The running broker.
 pub struct Running {
     broker: Arc<Broker>,
-    addresses: Vec<SocketAddr>,
+    places: Vec<Place>,
+    reloads: Vec<Arc<dyn Reload>>,
     listening: CancellationToken,
     listeners: TaskTracker,
     keeping: CancellationToken,
@@ -132,17 +149,23 @@ impl Running {
         let (listeners, tasks) = (TaskTracker::new(), TaskTracker::new());
         let (listening, keeping) = (CancellationToken::new(), CancellationToken::new());
         let keeper = tokio::spawn(Keeper::new(broker.clone()).run(keeping.clone()));
-        let addresses = bound.iter().map(Listener::address).collect();
+        let places = bound.iter().map(Listener::place).collect();
+        let reloads = bound.iter().filter_map(Listener::reload).collect();
         for listener in bound {
             listeners.spawn(listener.serve(broker.clone(), listening.clone(), tasks.clone()));
         }
         listeners.spawn(sweep(broker.clone(), listening.clone()));
-        Ok(Running { broker, addresses, listening, listeners, keeping, keeper, tasks })
+        Ok(Running { broker, places, reloads, listening, listeners, keeping, keeper, tasks })
     }
 
-    /// Returns the addresses that are listened on.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Returns where clients are listened to.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// Returns what can be read anew while the broker serves.
+    pub fn reloads(&self) -> Vec<Arc<dyn Reload>> {
+        self.reloads.clone()
     }
 
     /// Returns the broker's counters.

@@ -79,6 +79,8 @@ pub struct Broker {
     pub router: rumqttd::RouterConfig,
     /// The listeners, at least one, no two on one address.
     pub listeners: Vec<Listener>,
+    /// What is not wrong, but should be known.
+    pub warnings: Vec<String>,
 }
 
 /// Section `[broker.limits]`.

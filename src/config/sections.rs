@@ -73,7 +73,8 @@ pub(super) fn broker(reader: &mut Reader, base: &Path, flags: &Flags) -> Result<
         return Err(problems);
     }
     let config = bus.from_file.then_some(path);
-    Ok(Broker { config, allow_anonymous, limits, router: bus.router, listeners: bus.listeners })
+    let (router, listeners, warnings) = (bus.router, bus.listeners, bus.warnings);
+    Ok(Broker { config, allow_anonymous, limits, router, listeners, warnings })
 }
 
 /// Refuses listeners that other machines can reach: nobody would have to say who they are.

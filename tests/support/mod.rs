@@ -7,7 +7,9 @@
 pub mod mqtt;
 pub mod packet;
 pub mod sensor;
+pub mod tls;
 pub mod v5;
+pub mod websocket;
 
 use std::fs;
 use std::net::SocketAddr;
