@@ -19,7 +19,9 @@ mod message;
 mod outbound;
 mod record;
 mod registry;
+mod restore;
 mod retained;
+mod rows;
 mod seen;
 mod session;
 mod share;
@@ -130,7 +132,7 @@ impl Running {
         let bus = Bus::start(settings.router, bounds).await?;
         let groups = Groups::new(limits.filters, counters.clone());
         let broker = Arc::new(Broker {
-            registry: Registry::new(limits.clone(), counters.clone(), groups.clone()),
+            registry: Registry::new(limits.clone(), counters.clone(), groups.clone(), changed.clone()),
             shares: Shares::new(bus.clone(), groups),
             bus,
             retained: Retained::new(limits.retained_messages, limits.retained_bytes, changed.clone()),
@@ -145,10 +147,11 @@ impl Running {
             started_ms: now_ms(),
             client_ids: AtomicU64::new(0),
         });
-        broker.restore(kept);
+        let stored = kept.sessions.iter().map(|session| session.client.clone()).collect();
+        restore::restore(&broker, kept).await;
         let (listeners, tasks) = (TaskTracker::new(), TaskTracker::new());
         let (listening, keeping) = (CancellationToken::new(), CancellationToken::new());
-        let keeper = tokio::spawn(Keeper::new(broker.clone()).run(keeping.clone()));
+        let keeper = tokio::spawn(Keeper::new(broker.clone(), stored).run(keeping.clone()));
         let places = bound.iter().map(Listener::place).collect();
         let reloads = bound.iter().filter_map(Listener::reload).collect();
         for listener in bound {
@@ -205,21 +208,6 @@ impl Running {
 }
 
 impl Broker {
-    /// Takes what the store kept over the restart.
-    fn restore(&self, kept: Kept) {
-        let messages = kept.retained.len();
-        let refused = self.retained.restore(kept.retained);
-        if refused > 0 {
-            tracing::warn!(
-                refused,
-                "retained messages were forgotten: there are more than broker.limits.retained_messages or retained_bytes"
-            );
-        }
-        if messages > 0 {
-            tracing::info!(messages, "retained messages were read back");
-        }
-    }
-
     /// Makes a client id for a client that brings none: unlike any other since the start, and before it, and not one
     /// that another client has guessed.
     fn new_client_id(&self) -> String {

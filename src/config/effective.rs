@@ -128,6 +128,7 @@ fn limits(text: &mut Text, limits: &Limits) {
     text.line("inflight", limits.inflight);
     text.line("session_queue_messages", limits.session_queue_messages);
     text.line("session_queue_bytes", limits.session_queue_bytes);
+    text.line("queued_bytes", limits.queued_bytes);
     text.line("subscriptions", limits.subscriptions);
     text.line("filters", limits.filters);
     text.line("topics", limits.topics);

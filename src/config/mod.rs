@@ -98,6 +98,8 @@ pub struct Limits {
     pub session_queue_bytes: usize,
     /// Subscriptions of a client.
     pub subscriptions: usize,
+    /// Bytes that wait for all clients together.
+    pub queued_bytes: usize,
     /// Subscriptions of all clients together.
     pub filters: usize,
     /// Topics that the router knows by their names; further ones take a shared way through it.
