@@ -337,6 +337,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         if self.input.is_empty() && self.input.capacity() > OUTPUT_BYTES_MAX {
             self.input = BytesMut::new();
         }
+        // A burst leaves no large buffer behind.
+        if self.output.is_empty() && self.output.capacity() > 2 * READ_BYTES {
+            self.output = BytesMut::new();
+        }
         Ok(took)
     }
 

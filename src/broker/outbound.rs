@@ -17,6 +17,9 @@ use super::rows::Rows;
 use super::wire::{self, AckKind, PublishOut, QoS, Version};
 use crate::config::Limits;
 
+/// The most places that an empty queue keeps for messages to come.
+const KEPT_EMPTY: usize = 256;
+
 /// How packets are written to a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Outlet {
@@ -61,9 +64,10 @@ struct InFlight {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outbound {
     retained: VecDeque<Queued>,
+    retained_bytes: usize,
     fleeting: VecDeque<Queued>,
     queue: VecDeque<Queued>,
-    /// Bytes of all that is queued or in flight; retained messages count from their sending on.
+    /// Bytes of all else that is queued, and of what is in flight.
     bytes: usize,
     /// Sent, and not acknowledged, in the order of sending.
     in_flight: VecDeque<InFlight>,
@@ -102,6 +106,7 @@ impl Outbound {
         self.bytes -= fleeting.iter().map(Queued::bytes).sum::<usize>();
         let mut dropped = 0;
         let mut first = VecDeque::new();
+        self.retained_bytes = 0;
         for mut queued in std::mem::take(&mut self.retained) {
             if queued.qos == QoS::AtMostOnce {
                 continue;
@@ -139,8 +144,12 @@ impl Outbound {
 
     /// Queues a retained message before all others; false where there is no room.
     pub(super) fn push_retained(&mut self, queued: Queued, limits: &Limits) -> bool {
-        let has_room = self.retained.len() < limits.retained_messages;
+        // A message that was replaced since is kept by this queue alone, so its bytes count as well.
+        let bytes = queued.bytes();
+        let has_room = self.retained.len() < limits.retained_messages
+            && self.retained_bytes + bytes <= limits.retained_bytes.max(bytes);
         if has_room {
+            self.retained_bytes += bytes;
             self.retained.push_back(queued);
         }
         has_room
@@ -238,12 +247,22 @@ impl Outbound {
         if let Some(first) = self.retained.front()
             && (open || first.qos == QoS::AtMostOnce)
         {
-            return self.retained.pop_front().map(|queued| (queued, false));
+            let first = self.retained.pop_front()?;
+            self.retained_bytes -= first.bytes();
+            return Some((first, false));
         }
-        if let Some(queued) = self.fleeting.pop_front() {
-            return Some((queued, true));
+        let queue = if !self.fleeting.is_empty() {
+            &mut self.fleeting
+        } else if open {
+            &mut self.queue
+        } else {
+            return None;
+        };
+        let first = queue.pop_front();
+        if queue.is_empty() && queue.capacity() > KEPT_EMPTY {
+            *queue = VecDeque::new();
         }
-        if open { self.queue.pop_front().map(|queued| (queued, true)) } else { None }
+        first.map(|queued| (queued, true))
     }
 
     fn free_id(&mut self) -> u16 {
