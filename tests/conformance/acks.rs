@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use super::VERSIONS;
-use super::raw::{Connect, Raw, connack_property, publish};
+use super::raw::{Connect, Raw, publish};
 use crate::support::Site;
 
 fn ids(first: u8, id: u16) -> [u8; 4] {
@@ -254,55 +254,4 @@ fn after_a_refusal_an_id_means_a_new_message() {
     assert_eq!(subscriber.delivery().text(), "new");
     publisher.send(&ids(0x62, 7));
     publisher.expect(&ids(0x70, 7));
-}
-
-#[test]
-fn a_client_that_sends_more_than_the_hub_takes_at_a_time_is_told() {
-    let site = Site::with_config("[broker.limits]\ninflight = 3\n");
-    let hub = site.start();
-    let (mut publisher, connack) = Connect::kept(5, "publisher").open(&hub);
-    assert_eq!(connack_property(&connack, 0x21), Some(vec![0, 3]));
-    for id in 1..=3 {
-        publisher.send(&publish(5, 0x34, "a", id, &[], b"x"));
-        publisher.expect(&ids(0x50, id));
-    }
-    // The same three once more are no more than three; a release makes room for one.
-    publisher.send(&publish(5, 0x3C, "a", 3, &[], b"x"));
-    publisher.expect(&ids(0x50, 3));
-    publisher.send(&ids(0x62, 2));
-    publisher.expect(&ids(0x70, 2));
-    publisher.publish(0x32, "a", 2, "x");
-    publisher.send(&publish(5, 0x34, "a", 4, &[], b"x"));
-    publisher.expect(&ids(0x50, 4));
-    publisher.send(&publish(5, 0x32, "a", 5, &[], b"x"));
-    assert_eq!(publisher.ended_with(), Some(0x93));
-    // On a new connection the count begins anew.
-    let (mut publisher, _) = Connect::kept(5, "publisher").open(&hub);
-    publisher.publish(0x32, "a", 5, "x");
-}
-
-#[test]
-fn a_window_that_is_smaller_after_a_reconnect_is_kept() {
-    let site = Site::new();
-    let hub = site.start();
-    let window = |most: u8| Connect::kept(5, "subscriber").properties(&[0x11, 0, 0, 1, 0, 0x21, 0, most]);
-    let (mut subscriber, _) = window(5).open(&hub);
-    subscriber.subscribe("a", 1);
-    let mut publisher = Raw::connected(&hub, 4, "publisher");
-    for payload in ["1", "2", "3", "4", "5", "6"] {
-        publisher.publish(0x32, "a", 1, payload);
-    }
-    let sent: Vec<u16> = (0..5).map(|_| subscriber.delivery().id).collect();
-    drop(subscriber);
-    let (mut subscriber, _) = window(2).open(&hub);
-    let mut open = vec![subscriber.delivery(), subscriber.delivery()];
-    for next in 2..6 {
-        subscriber.silent();
-        let first = open.remove(0);
-        subscriber.ack(&first);
-        let delivery = subscriber.delivery();
-        assert_eq!((delivery.text(), delivery.dup), ((next + 1).to_string().as_str(), next < 5));
-        assert!(next == 5 || delivery.id == sent[next]);
-        open.push(delivery);
-    }
 }

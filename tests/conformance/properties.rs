@@ -173,18 +173,3 @@ fn connack_offers_what_the_hub_does() {
     assert!(connack_property(&connack, 0x27).is_some(), "a maximum packet size");
     assert_eq!(connack_property(&connack, 0x13), None, "the client's keep alive stands");
 }
-
-#[test]
-fn a_hub_that_retains_nothing_says_so_and_refuses_what_is_to_be_retained() {
-    let site = Site::with_config("[broker.limits]\nretained_messages = 0\n");
-    let hub = site.start();
-    let (mut client, connack) = Connect::new(5, "client").open(&hub);
-    assert_eq!(connack_property(&connack, 0x25), Some(vec![0]));
-    client.send(&publish(5, 0x33, "a", 1, &[], b"x"));
-    assert_eq!(client.ended_with(), Some(0x9A));
-    let mut refused = Raw::new(&hub, 5);
-    refused.send(&Connect::new(5, "client").will(0x20, &[], "w", "m").bytes());
-    let told = refused.closed();
-    assert_eq!((told.len(), &told[0][2..4]), (1, &[0, 0x9A][..]));
-    Connect::new(5, "client").will(0, &[], "w", "m").open(&hub);
-}

@@ -169,21 +169,3 @@ fn a_suback_has_the_id_of_its_subscribe() {
         }
     }
 }
-
-#[test]
-fn retained_messages_carry_the_identifier_of_the_subscription_that_found_them() {
-    let site = Site::new();
-    let hub = site.start();
-    let mut publisher = Raw::connected(&hub, 5, "publisher");
-    publisher.publish(0x33, "a/b", 1, "x");
-    let mut raw = Raw::connected(&hub, 5, "client");
-    for (filter, identifier) in [("a/+", &[0x0B, 7][..]), ("a/#", &[0x0B, 0x80, 1]), ("a/b", &[])] {
-        let head = [&[0, 1][..], &section(5, identifier), &text(filter), &[0]].concat();
-        raw.send(&packet(0x82, &head));
-        raw.expect(&[0x90, 4, 0, 1, 0, 0]);
-        let delivery = raw.delivery();
-        let carried: Vec<Vec<u8>> =
-            delivery.properties.iter().map(|(id, value)| [&[*id][..], value].concat()).collect();
-        assert_eq!(carried, if identifier.is_empty() { vec![] } else { vec![identifier.to_vec()] }, "{filter}");
-    }
-}

@@ -79,18 +79,3 @@ fn a_topic_may_be_as_long_as_a_string_can_be() {
         }
     }
 }
-
-#[test]
-fn a_shared_subscription_without_a_name_or_a_filter_is_refused() {
-    let site = Site::new();
-    let hub = site.start();
-    for version in VERSIONS {
-        let mut raw = Raw::connected(&hub, version, "client");
-        for filter in ["$share/", "$share/g", "$share/g/", "$share//a", "$share/g+/a", "$share/#/a", "$share/g/a#"] {
-            assert_eq!(raw.subscribe(filter, 1), if version == 5 { 0x8F } else { 0x80 }, "{filter}");
-        }
-        for filter in ["$share/g/a", "$share/g//", "$share/a name/+/#", "$share/g/$share/h/a"] {
-            assert_eq!(raw.subscribe(filter, 1), 1, "{filter}");
-        }
-    }
-}
