@@ -9,6 +9,7 @@
 pub mod bus;
 mod connection;
 pub mod counters;
+mod door;
 mod end;
 mod inbound;
 pub mod listener;
