@@ -5,7 +5,6 @@
 //! that does not read never keeps the task from reading, and the other way round.
 
 use std::future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +13,11 @@ use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::alias;
 use super::connack::Welcome;
 use super::counters::Counters;
+use super::door::Door;
 use super::end::End;
 use super::inbound::{Inbound, Terms};
 use super::outbound::{Outlet, Pen};
@@ -43,55 +42,6 @@ const LIFE_BYTES: usize = 1024;
 /// How long a peer may take to read why it is disconnected.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What a connection knows of the door it came through.
-pub(super) struct Door {
-    pub(super) peer: SocketAddr,
-    /// The listener's name and kind, for log lines.
-    pub(super) listener: Arc<str>,
-    /// The common name of the certificate that the client has shown.
-    pub(super) identity: Option<String>,
-    pub(super) packet_bytes_max: usize,
-    pub(super) connect_timeout: Duration,
-    /// When that time is over: it began with the socket, and TLS and WebSocket take of it.
-    pub(super) connect_by: Instant,
-    /// Cancelled when the socket has to make room for a newer one.
-    pub(super) evicted: CancellationToken,
-}
-
-impl Door {
-    /// Does what comes before a session, unless time runs out, others need the room, or the hub stops.
-    pub(super) async fn in_time<T>(
-        &self,
-        awaited: &str,
-        doing: impl Future<Output = Result<T, String>>,
-        broker: &Broker,
-    ) -> Result<T, String> {
-        let stopping = broker.connections.clone();
-        tokio::select! {
-            biased;
-            () = self.evicted.cancelled() => Err(format!("it was silent (no {awaited}), and others wait")),
-            () = stopping.cancelled() => Err("the hub stops".to_owned()),
-            () = tokio::time::sleep_until(self.connect_by) => {
-                Err(format!("no {awaited} within {:?}", self.connect_timeout))
-            }
-            done = doing => done,
-        }
-    }
-}
-
-/// Counts and logs a connection that ends before its CONNECT.
-pub(super) fn refuse(door: &Door, broker: &Broker, reason: &str) {
-    broker.pending.leave(&door.evicted);
-    Counters::add(&broker.counters.refused, 1);
-    if broker.counters.refused_lines.allows() {
-        tracing::warn!(
-            peer = %door.peer,
-            listener = %door.listener,
-            "a connection was closed before it began: {reason}"
-        );
-    }
-}
-
 /// Serves one socket.
 pub(super) async fn serve<R, W>(reader: R, writer: W, door: Door, broker: Arc<Broker>)
 where
@@ -105,7 +55,7 @@ where
             broker.pending.leave(&door.evicted);
             socket.session(connect, &door, &broker).await;
         }
-        Err(reason) => refuse(&door, &broker, &reason),
+        Err(reason) => door.refuse(&broker, &reason),
     }
 }
 

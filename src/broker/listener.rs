@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::{self, Door};
+use super::connection;
 use super::counters::Counters;
+use super::door::Door;
 use super::transport::Transport;
 use super::{Broker, Place};
 use crate::config;

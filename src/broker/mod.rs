@@ -11,6 +11,7 @@ pub mod bus;
 mod connack;
 mod connection;
 pub mod counters;
+mod door;
 mod end;
 mod inbound;
 mod keeper;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::connection::{self, Door};
-use super::{Broker, tls, websocket};
+use super::door::Door;
+use super::{Broker, connection, tls, websocket};
 use crate::tls::Certificates;
 
 /// What a listener puts between its sockets and MQTT.
@@ -37,7 +37,7 @@ impl Transport {
                 let (reader, writer) = tokio::io::split(stream);
                 connection::serve(reader, writer, door, broker).await;
             }
-            Err(reason) => connection::refuse(&door, &broker, &reason),
+            Err(reason) => door.refuse(&broker, &reason),
         }
     }
 
