@@ -17,13 +17,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::broker::bus::{Bus, Canary};
-use crate::broker::{BrokerError, Running};
+use crate::broker::{BrokerError, Place, Running};
 use crate::config::Config;
 use crate::health::{Health, Watched};
 use crate::http::{self, OwnersSocket};
 use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
+use crate::reload::Reloads;
 use crate::store::{Kept, Queue, Reader, Settings, StoreError, Writer};
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
@@ -76,6 +77,7 @@ pub enum HubError {
 struct Ready {
     pid: u32,
     mqtt: Vec<String>,
+    listeners: Vec<Place>,
     http: Option<String>,
 }
 
@@ -114,6 +116,9 @@ async fn run_logged(config: &Config, log_file: Option<LogFile>) -> Result<(), Hu
         database = %config.store.path.display(),
         "stationhub starts"
     );
+    for warning in &config.broker.warnings {
+        warn!("{warning}");
+    }
     let hub = Hub::start(config).await?;
     if let Some(path) = &config.ready_file {
         write_ready_file(path, &hub.ready())?;
@@ -127,6 +132,7 @@ struct Hub {
     writer: Writer,
     broker: Running,
     health: Arc<Health>,
+    reloads: Arc<Reloads>,
     http_address: Option<String>,
     background: CancellationToken,
     tasks: TaskTracker,
@@ -170,6 +176,7 @@ impl Hub {
         let mut hub = Hub {
             database: config.store.path.clone(),
             writer,
+            reloads: Reloads::new(broker.reloads()),
             broker,
             health: Arc::new(Health::new(watched, &config.health)),
             http_address: None,
@@ -183,9 +190,10 @@ impl Hub {
     /// Starts what watches and tells: the hub serves its clients without it, too.
     async fn start_background(&mut self, config: &Config) {
         let (health, stop) = (&self.health, &self.background);
-        for address in self.broker.addresses() {
-            info!("MQTT is served on {address}");
+        for Place { name, kind, address } in self.broker.places() {
+            info!("MQTT is served on {address} (listener {name:?}, {kind})");
         }
+        self.tasks.spawn(self.reloads.clone().serve(stop.clone()));
         if let Some(address) = config.http.listen {
             let bound = http::bind(address).await;
             self.http_address =
@@ -211,21 +219,22 @@ impl Hub {
     fn ready(&self) -> Ready {
         Ready {
             pid: std::process::id(),
-            mqtt: self.broker.addresses().iter().map(ToString::to_string).collect(),
+            mqtt: self.broker.places().iter().map(|place| place.address.to_string()).collect(),
+            listeners: self.broker.places().to_vec(),
             http: self.http_address.clone(),
         }
     }
 
     async fn serve(mut self, signals: &mut Signals) -> Result<(), HubError> {
-        let bus = self.broker.bus();
+        let (bus, reloads) = (self.broker.bus(), self.reloads.clone());
         let ended = tokio::select! {
-            () = signals.stop() => Ended::BySignal,
+            () = signals.stop(&reloads) => Ended::BySignal,
             end = self.writer.ended() => Ended::Writer(end),
             () = router_ends(&bus) => Ended::Router,
         };
         tokio::select! {
             result = self.stop(ended) => result,
-            () = signals.stop() => Err(HubError::Hurried),
+            () = signals.stop(&reloads) => Err(HubError::Hurried),
         }
     }
 
@@ -329,13 +338,13 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal to stop, and reopens the log meanwhile as often as it is asked to.
-    async fn stop(&mut self) {
+    /// Waits for a signal to stop; meanwhile reopens the log, and has files read anew, as often as it is asked to.
+    async fn stop(&mut self, reloads: &Reloads) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => return,
+                _ = self.hang_up.recv() => reloads.ask(),
                 _ = self.reopen.recv() => self.reopen_log(),
             }
         }

@@ -13,6 +13,8 @@ pub mod ingest;
 pub mod lock;
 pub mod log;
 pub mod reading;
+pub mod reload;
 pub mod simulate;
 pub mod store;
+pub mod tls;
 pub mod topic;

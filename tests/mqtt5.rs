@@ -177,6 +177,9 @@ fn an_alias_is_not_taken_for_set_by_a_packet_that_was_too_large() {
     publisher.deliver(&Sent::new("other", &vec![1; 64 - whole], 1));
     let message = client.delivery();
     assert_eq!((message.topic.as_str(), message.properties.has(TOPIC_ALIAS)), ("other", false));
+    publisher.deliver(&Sent::new("other", b"1", 1));
+    let message = client.delivery();
+    assert_eq!((message.topic.as_str(), message.properties.numbers(TOPIC_ALIAS)), ("other", vec![2]));
 }
 
 #[test]

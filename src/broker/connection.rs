@@ -5,7 +5,6 @@
 //! that does not read never keeps the task from reading, and the other way round.
 
 use std::future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +13,11 @@ use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::alias;
 use super::connack::Welcome;
 use super::counters::Counters;
+use super::door::Door;
 use super::end::End;
 use super::inbound::{Inbound, Terms};
 use super::outbound::{Outlet, Pen};
@@ -47,15 +46,6 @@ const LIFE_BYTES: usize = 1024;
 /// How long a peer may take to read why it is disconnected.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What a connection knows of the door it came through.
-pub(super) struct Door {
-    pub(super) peer: SocketAddr,
-    pub(super) packet_bytes_max: usize,
-    pub(super) connect_timeout: Duration,
-    /// Cancelled when the socket has to make room for a newer one.
-    pub(super) evicted: CancellationToken,
-}
-
 /// Serves one socket.
 pub(super) async fn serve<R, W>(reader: R, writer: W, door: Door, broker: Arc<Broker>)
 where
@@ -63,17 +53,13 @@ where
     W: AsyncWrite + Unpin,
 {
     let (input, output) = (BytesMut::new(), BytesMut::new());
-    let mut socket = Socket { reader, writer, input, output, aliases: alias::Outgoing::new(0) };
-    let hello = socket.hello(&door, &broker).await;
-    broker.pending.leave(&door.evicted);
-    match hello {
-        Ok(connect) => socket.session(connect, &door, &broker).await,
-        Err(reason) => {
-            Counters::add(&broker.counters.refused, 1);
-            if broker.counters.refused_lines.allows() {
-                tracing::warn!(peer = %door.peer, "a connection was closed before it began: {reason}");
-            }
+    let mut socket = Socket { reader, writer, input, output, flushed: true, aliases: alias::Outgoing::new(0) };
+    match door.in_time("CONNECT", socket.read_connect(&door), &broker).await {
+        Ok(connect) => {
+            broker.pending.leave(&door.evicted);
+            socket.session(connect, &door, &broker).await;
         }
+        Err(reason) => door.refuse(&broker, &reason),
     }
 }
 
@@ -91,22 +77,11 @@ struct Socket<R, W> {
     output: BytesMut,
     /// The topic aliases that the client has learned.
     aliases: alias::Outgoing,
+    /// Whether nothing waits in the writer itself, as it may below TLS and WebSocket.
+    flushed: bool,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
-    /// Waits for the CONNECT, within the door's deadline.
-    async fn hello(&mut self, door: &Door, broker: &Broker) -> Result<Connect, String> {
-        let stopping = broker.connections.clone();
-        tokio::select! {
-            connect = self.read_connect(door) => connect,
-            () = tokio::time::sleep(door.connect_timeout) => {
-                Err(format!("no CONNECT within {:?}", door.connect_timeout))
-            }
-            () = door.evicted.cancelled() => Err("it was silent, and others wait".to_owned()),
-            () = stopping.cancelled() => Err("the hub stops".to_owned()),
-        }
-    }
-
     async fn read_connect(&mut self, door: &Door) -> Result<Connect, String> {
         loop {
             let version = wire::peek_version(&self.input);
@@ -152,6 +127,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 return self.say_goodbye().await;
             }
         };
+        if let Some(identity) = &door.identity {
+            let client = attachment.holding.session.client().escape_debug();
+            tracing::debug!(peer = %door.peer, %client, identity, "a client has shown a certificate");
+        }
         attachment.wait_for_predecessor(TAKEOVER_TIME_MAX).await;
         let wake = Arc::new(Notify::new());
         let outlet = Outlet {
@@ -230,7 +209,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
             }
             self.input.reserve(READ_BYTES);
             tokio::select! {
-                written = self.writer.write_buf(&mut self.output), if !self.output.is_empty() && !deaf => {
+                written = write(&mut self.writer, &mut self.output, &mut self.flushed),
+                    if (!self.output.is_empty() || !self.flushed) && !deaf =>
+                {
                     // A sensor may send its reading and hang up at once: what it sent is read to the end.
                     deaf = written.is_err();
                     has_moved = true;
@@ -238,7 +219,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 read = self.reader.read_buf(&mut self.input), if reads => match read {
                     Ok(0) => return self.settle(inbound, serving, End::Gone("closed by the peer".to_owned())).await,
                     Ok(bytes) => (life_bytes, has_moved) = (life_bytes + bytes, true),
-                    Err(error) => return End::Gone(error.to_string()),
+                    Err(error) => return End::of_read(&error),
                 },
                 () = serving.wake.notified() => {}
                 room = room_for(inbound, serving.broker) => if room.is_err() {
@@ -323,6 +304,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         if self.input.is_empty() && self.input.capacity() > OUTPUT_BYTES_MAX {
             self.input = BytesMut::new();
         }
+        // A burst leaves no large buffer behind.
+        if self.output.is_empty() && self.output.capacity() > 2 * READ_BYTES {
+            self.output = BytesMut::new();
+        }
         Ok(took)
     }
 
@@ -347,11 +332,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         tokio::pin!(impatient);
         loop {
             inbound.write_acks(&mut self.output);
-            if !inbound.owes_acks() && self.output.is_empty() {
+            if !inbound.owes_acks() && self.output.is_empty() && self.flushed {
                 return end;
             }
             tokio::select! {
-                written = self.writer.write_buf(&mut self.output), if !self.output.is_empty() => {
+                written = write(&mut self.writer, &mut self.output, &mut self.flushed),
+                    if !self.output.is_empty() || !self.flushed =>
+                {
                     if let Err(error) = written {
                         return End::Gone(error.to_string());
                     }
@@ -383,6 +370,23 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         // Whether the peer heard it or not, the connection is over.
         drop(tokio::time::timeout(LINGER, goodbye).await);
     }
+}
+
+/// Writes once, and flushes behind the last byte; cut off anywhere, `flushed` says what is left to do.
+async fn write<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    output: &mut BytesMut,
+    flushed: &mut bool,
+) -> std::io::Result<()> {
+    if !output.is_empty() {
+        *flushed = false;
+        writer.write_buf(output).await?;
+    }
+    if output.is_empty() {
+        writer.flush().await?;
+        *flushed = true;
+    }
+    Ok(())
 }
 
 /// What a conversation needs beside its socket.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::log::Rate;
 
-/// The broker's counters. They only rise, but for the two that count what is there now.
+/// The broker's counters. They only rise, but for those that count what is there now.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Sockets accepted.
@@ -15,6 +15,8 @@ pub struct Counters {
     pub connected: AtomicU64,
     /// Sessions kept now, connected or not.
     pub sessions: AtomicU64,
+    /// Bytes that wait for clients now, in all sessions.
+    pub queued_bytes: AtomicU64,
     /// Publishes received.
     pub received: AtomicU64,
     /// Publishes received on routed topics.

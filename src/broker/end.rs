@@ -59,6 +59,14 @@ impl End {
         }
     }
 
+    /// Sorts an error of reading: bytes that are not what they must be, below MQTT, are the peer's doing.
+    pub(super) fn of_read(error: &std::io::Error) -> End {
+        match error.kind() {
+            std::io::ErrorKind::InvalidData => End::violation(0x81, &error.to_string()),
+            _ => End::Gone(error.to_string()),
+        }
+    }
+
     /// Returns MQTT 5's reason code for a DISCONNECT, where one is sent.
     fn reason_code(&self) -> Option<u8> {
         match self {

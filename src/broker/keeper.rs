@@ -5,9 +5,9 @@
 //! replaced soon anyway, such as a state that is published every second, waits for the next turn, for an SD card wears
 //! out by the transaction. While the store cannot write, changes gather in place: each topic and session once.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -29,6 +29,8 @@ pub(super) struct Changed {
     any: Notify,
     urgent: Notify,
     is_urgent: AtomicBool,
+    /// The clients whose sessions have changed.
+    sessions: Mutex<HashSet<Arc<str>>>,
 }
 
 impl Changed {
@@ -40,20 +42,33 @@ impl Changed {
         }
         self.any.notify_one();
     }
+
+    /// Notes that a client's session has changed, begun or ended.
+    pub(super) fn note_session(&self, client: &Arc<str>, urgent: bool) {
+        self.sessions().insert(client.clone());
+        self.note(urgent);
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashSet<Arc<str>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The keeper's side of the queue to the store.
 pub(super) struct Keeper {
     broker: Arc<Broker>,
     gate: Arc<AckGate>,
-    stored: Arc<Notify>,
+    committed: Arc<Notify>,
     jobs: u64,
+    /// The clients whose sessions the store has.
+    stored: HashSet<Arc<str>>,
 }
 
 impl Keeper {
-    pub(super) fn new(broker: Arc<Broker>) -> Keeper {
-        let stored: Arc<Notify> = Arc::default();
-        Keeper { broker, gate: Arc::new(AckGate::new(stored.clone())), stored, jobs: 0 }
+    /// Makes the keeper of a broker whose store has sessions of these clients.
+    pub(super) fn new(broker: Arc<Broker>, stored: HashSet<Arc<str>>) -> Keeper {
+        let committed: Arc<Notify> = Arc::default();
+        Keeper { broker, gate: Arc::new(AckGate::new(committed.clone())), committed, jobs: 0, stored }
     }
 
     /// Keeps what changes until `stop`, and what is left then.
@@ -81,11 +96,38 @@ impl Keeper {
     /// Hands over all that has changed, and returns once it is on disk, or the store takes no more.
     async fn hand_over(&mut self) {
         loop {
-            let changes = self.broker.retained.take_changes(JOB_BYTES_MAX);
+            let mut changes = self.broker.retained.take_changes(JOB_BYTES_MAX);
+            if changes.is_empty() {
+                changes = self.take_session_changes();
+            }
             if changes.is_empty() || self.store(changes).await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Takes the changes of sessions, until there are enough for one job.
+    fn take_session_changes(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut bytes = 0;
+        while bytes < JOB_BYTES_MAX {
+            let mut clients = self.broker.changed.sessions();
+            let Some(client) = clients.iter().next().cloned() else { break };
+            clients.remove(&client);
+            drop(clients);
+            let of_session = self.broker.registry.session(&client).and_then(|session| session.take_changes());
+            let of_session = match of_session {
+                Some(of_session) => {
+                    self.stored.insert(client);
+                    of_session
+                }
+                None if self.stored.remove(&client) => vec![Change::Forget { client }],
+                None => continue,
+            };
+            bytes += of_session.iter().map(Change::bytes).sum::<usize>();
+            changes.extend(of_session);
+        }
+        changes
     }
 
     async fn store(&mut self, changes: Vec<Change>) -> Result<(), crate::store::queue::Closed> {
@@ -98,7 +140,7 @@ impl Keeper {
             self.broker.queue.push(&mut jobs);
         }
         while self.gate.stored() < self.jobs {
-            self.stored.notified().await;
+            self.committed.notified().await;
         }
         Ok(())
     }

@@ -4,13 +4,14 @@
 //! retained messages, shared subscriptions, wills. It never knows SQL: a publish on a routed topic becomes a job in the store's queue, and
 //! its ack leaves once the store says that it is on disk.
 //!
-//! Data flows listener → connection → (ingest → store's queue) and (bus → session → connection).
+//! Data flows listener → (transport →) connection → (ingest → store's queue) and (bus → session → connection).
 
 mod alias;
 pub mod bus;
 mod connack;
 mod connection;
 pub mod counters;
+mod door;
 mod end;
 mod inbound;
 mod keeper;
@@ -20,11 +21,16 @@ mod outbound;
 mod partial;
 mod record;
 mod registry;
+mod restore;
 mod retained;
+mod rows;
 mod seen;
 mod session;
 mod share;
 mod subscribing;
+mod tls;
+mod transport;
+mod websocket;
 mod will;
 pub mod wire;
 
@@ -33,6 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,6 +56,7 @@ use self::share::{Groups, Shares};
 use crate::clock::now_ms;
 use crate::config::{self, Limits};
 use crate::ingest::Ingest;
+use crate::reload::Reload;
 use crate::store::{Kept, Queue};
 
 /// How often expired sessions are looked for.
@@ -84,10 +92,22 @@ pub struct Broker {
     client_ids: AtomicU64,
 }
 
+/// Where clients are listened to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Place {
+    /// The listener's name.
+    pub name: String,
+    /// What it speaks below MQTT.
+    pub kind: &'static str,
+    /// Its address, with the port that was taken.
+    pub address: SocketAddr,
+}
+
 /// The running broker.
 pub struct Running {
     broker: Arc<Broker>,
-    addresses: Vec<SocketAddr>,
+    places: Vec<Place>,
+    reloads: Vec<Arc<dyn Reload>>,
     listening: CancellationToken,
     listeners: TaskTracker,
     keeping: CancellationToken,
@@ -116,7 +136,7 @@ impl Running {
         let bus = Bus::start(settings.router, bounds).await?;
         let groups = Groups::new(limits.filters, counters.clone());
         let broker = Arc::new(Broker {
-            registry: Registry::new(limits.clone(), counters.clone(), groups.clone()),
+            registry: Registry::new(limits.clone(), counters.clone(), groups.clone(), changed.clone()),
             shares: Shares::new(bus.clone(), groups),
             bus,
             retained: Retained::new(limits.retained_messages, limits.retained_bytes, changed.clone()),
@@ -132,21 +152,28 @@ impl Running {
             started_ms: now_ms(),
             client_ids: AtomicU64::new(0),
         });
-        broker.restore(kept);
+        let stored = kept.sessions.iter().map(|session| session.client.clone()).collect();
+        restore::restore(&broker, kept).await;
         let (listeners, tasks) = (TaskTracker::new(), TaskTracker::new());
         let (listening, keeping) = (CancellationToken::new(), CancellationToken::new());
-        let keeper = tokio::spawn(Keeper::new(broker.clone()).run(keeping.clone()));
-        let addresses = bound.iter().map(Listener::address).collect();
+        let keeper = tokio::spawn(Keeper::new(broker.clone(), stored).run(keeping.clone()));
+        let places = bound.iter().map(Listener::place).collect();
+        let reloads = bound.iter().filter_map(Listener::reload).collect();
         for listener in bound {
             listeners.spawn(listener.serve(broker.clone(), listening.clone(), tasks.clone()));
         }
         listeners.spawn(sweep(broker.clone(), listening.clone()));
-        Ok(Running { broker, addresses, listening, listeners, keeping, keeper, tasks })
+        Ok(Running { broker, places, reloads, listening, listeners, keeping, keeper, tasks })
     }
 
-    /// Returns the addresses that are listened on.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Returns where clients are listened to.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// Returns what can be read anew while the broker serves.
+    pub fn reloads(&self) -> Vec<Arc<dyn Reload>> {
+        self.reloads.clone()
     }
 
     /// Returns the broker's counters.
@@ -186,21 +213,6 @@ impl Running {
 }
 
 impl Broker {
-    /// Takes what the store kept over the restart.
-    fn restore(&self, kept: Kept) {
-        let messages = kept.retained.len();
-        let refused = self.retained.restore(kept.retained);
-        if refused > 0 {
-            tracing::warn!(
-                refused,
-                "retained messages were forgotten: there are more than broker.limits.retained_messages or retained_bytes"
-            );
-        }
-        if messages > 0 {
-            tracing::info!(messages, "retained messages were read back");
-        }
-    }
-
     /// Makes a client id for a client that brings none: unlike any other since the start, and before it, and not one
     /// that another client has guessed.
     fn new_client_id(&self) -> String {

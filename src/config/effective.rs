@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Config, Limits, Pattern, Station};
+use super::{Config, Limits, Listener, Pattern, Station};
 
 impl Config {
     /// Returns the configuration as TOML that is valid as `hub.toml`, paths absolute.
@@ -53,13 +53,10 @@ impl Config {
             None => text.comment("config: no rumqttd.toml, the built-in default"),
         }
         for listener in &self.broker.listeners {
-            text.comment(&format!(
-                "listener {:?}: {}, packets up to {} bytes, CONNECT within {} ms",
-                listener.name,
-                listener.address,
-                listener.packet_bytes_max,
-                listener.connect_timeout.as_millis()
-            ));
+            listener_line(text, listener);
+        }
+        for warning in &self.broker.warnings {
+            text.comment(&format!("warning: {warning}"));
         }
         let router = &self.broker.router;
         text.comment(&format!(
@@ -101,6 +98,29 @@ fn station(text: &mut Text, station: &Station) {
     }
 }
 
+fn listener_line(text: &mut Text, listener: &Listener) {
+    text.comment(&format!(
+        "listener {:?}: {}, {}, packets up to {} bytes, CONNECT within {} ms",
+        listener.name,
+        listener.kind(),
+        listener.address,
+        listener.packet_bytes_max,
+        listener.connect_timeout.as_millis()
+    ));
+    if let Some(files) = listener.tls.as_ref().map(|certificates| certificates.files()) {
+        let clients = match &files.client_ca {
+            Some(path) => format!("clients need a certificate by {}", absolute(path)),
+            None => "clients need no certificate".to_owned(),
+        };
+        text.comment(&format!(
+            "listener {:?}: certificate {}, key {}; {clients}",
+            listener.name,
+            absolute(&files.certificate),
+            absolute(&files.key)
+        ));
+    }
+}
+
 fn limits(text: &mut Text, limits: &Limits) {
     text.section("broker.limits");
     text.line("connections", limits.connections);
@@ -108,6 +128,7 @@ fn limits(text: &mut Text, limits: &Limits) {
     text.line("inflight", limits.inflight);
     text.line("session_queue_messages", limits.session_queue_messages);
     text.line("session_queue_bytes", limits.session_queue_bytes);
+    text.line("queued_bytes", limits.queued_bytes);
     text.line("subscriptions", limits.subscriptions);
     text.line("filters", limits.filters);
     text.line("topics", limits.topics);

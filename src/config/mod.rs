@@ -79,6 +79,8 @@ pub struct Broker {
     pub router: rumqttd::RouterConfig,
     /// The listeners, at least one, no two on one address.
     pub listeners: Vec<Listener>,
+    /// What is not wrong, but should be known.
+    pub warnings: Vec<String>,
 }
 
 /// Section `[broker.limits]`.
@@ -96,6 +98,8 @@ pub struct Limits {
     pub session_queue_bytes: usize,
     /// Subscriptions of a client.
     pub subscriptions: usize,
+    /// Bytes that wait for all clients together.
+    pub queued_bytes: usize,
     /// Subscriptions of all clients together.
     pub filters: usize,
     /// Topics that the router knows by their names; further ones take a shared way through it.

@@ -73,7 +73,8 @@ pub(super) fn broker(reader: &mut Reader, base: &Path, flags: &Flags) -> Result<
         return Err(problems);
     }
     let config = bus.from_file.then_some(path);
-    Ok(Broker { config, allow_anonymous, limits, router: bus.router, listeners: bus.listeners })
+    let (router, listeners, warnings) = (bus.router, bus.listeners, bus.warnings);
+    Ok(Broker { config, allow_anonymous, limits, router, listeners, warnings })
 }
 
 /// Refuses listeners that other machines can reach: nobody would have to say who they are.
@@ -103,6 +104,7 @@ fn limits(reader: &mut Reader) -> Limits {
         inflight: u16::try_from(size("inflight", 64, 1..=65_535)).unwrap_or(u16::MAX),
         session_queue_messages: size("session_queue_messages", 1_000, 1..=1_000_000),
         session_queue_bytes: size("session_queue_bytes", 1_048_576, KIB..=GIB),
+        queued_bytes: size("queued_bytes", 67_108_864, KIB..=1_024 * GIB),
         subscriptions: size("subscriptions", 1000, 1..=100_000),
         filters: size("filters", 10_000, 1..=100_000),
         topics: size("topics", 4_096, 0..=1_000_000),

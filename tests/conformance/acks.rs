@@ -238,3 +238,20 @@ fn acks_leave_in_the_order_of_the_publishes() {
         }
     }
 }
+
+#[test]
+fn after_a_refusal_an_id_means_a_new_message() {
+    let site = Site::new();
+    let hub = site.start();
+    let mut subscriber = Raw::connected(&hub, 4, "subscriber");
+    subscriber.subscribe("a", 0);
+    let mut publisher = Raw::connected(&hub, 5, "publisher");
+    // The hub's own topics are no client's to publish on.
+    publisher.send(&publish(5, 0x34, "$SYS/uptime", 7, &[], b"x"));
+    publisher.expect(&[0x50, 3, 0, 7, 0x87]);
+    publisher.send(&publish(5, 0x34, "a", 7, &[], b"new"));
+    publisher.expect(&ids(0x50, 7));
+    assert_eq!(subscriber.delivery().text(), "new");
+    publisher.send(&ids(0x62, 7));
+    publisher.expect(&ids(0x70, 7));
+}

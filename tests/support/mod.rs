@@ -8,8 +8,10 @@ pub mod hostile;
 pub mod mqtt;
 pub mod packet;
 pub mod sensor;
+pub mod tls;
 pub mod v5;
 pub mod watch;
+pub mod websocket;
 
 use std::fs;
 use std::net::SocketAddr;

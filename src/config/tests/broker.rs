@@ -45,20 +45,22 @@ fn listeners_on_one_address_become_one_if_they_agree() {
 #[test]
 fn what_the_hub_does_not_do_in_rumqttd_toml_is_refused_not_ignored() {
     let text = BUILT_IN.replace("max_segment_count = 4", "max_segment_count = 1\nmax_segments = 4")
-        + "[v4.1.tls]\ncertpath = \"a\"\nkeypath = \"b\"\n[v4.1.connections.auth]\nme = \"secret\"\n\
-           [ws.1]\nname = \"w\"\n[console]\nlisten = \"0.0.0.0:3030\"\n[prometheus]\ninterval = 1\n\
+        + "[v4.1.tls]\npkcs12path = \"a\"\npkcs12pass = \"secret\"\n[v4.1.connections.auth]\nme = \"secret\"\n\
+           [console]\nlisten = \"0.0.0.0:3030\"\n[prometheus]\ninterval = 1\n\
            [cluster]\n[bridge]\nname = \"b\"\n[metrics.meters]\npush_interval = 1\n[v5.9]\nname = \"\"\n";
     let errors = Case::new("").rumqttd(&text).errors();
     let keys: Vec<_> = errors.iter().map(|line| line.split(": ").nth(1).unwrap()).collect();
     let expected = [
-        "ws",
         "cluster",
         "bridge",
         "console",
         "prometheus",
         "metrics",
         "router.max_segment_count",
-        "v4.1.tls",
+        "v4.1.tls.pkcs12path",
+        "v4.1.tls.pkcs12pass",
+        "v4.1.tls.certpath",
+        "v4.1.tls.keypath",
         "v4.1.connections.auth",
         "v5.9.name",
         "v5.9.listen",

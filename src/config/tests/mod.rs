@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod broker;
+mod tls;
 
 use std::ffi::OsString;
 use std::fs;
