@@ -206,8 +206,11 @@ impl Bench {
                 let measured = sessions::measure(server.addr, server.pid(), own_filters);
                 let per_session = measured.with_context(|| server.last_words())?;
                 eprintln!(
-                    "{target}: {:.1} KiB for a session connected, {:.1} subscribed, {:.1} after traffic",
-                    per_session.connected_kib, per_session.idle_kib, per_session.used_kib
+                    "{target}: {:.1} KiB for a session connected, {:.1} subscribed, {:.1} after traffic; {}/s",
+                    per_session.connected_kib,
+                    per_session.idle_kib,
+                    per_session.used_kib,
+                    grouped(per_session.rate)
                 );
                 rows.push(Memory { target: target.to_string(), own_filters, per_session });
                 server.stop()?;

@@ -110,12 +110,14 @@ impl Report {
     fn memory(&self) -> String {
         let mut text = format!(
             "\n### Memory of a session\n\n{SESSIONS} of them; KiB of resident memory for each.\n\n| filters | target | \
-             connected | subscribed | after 20 messages each |\n|---|---|--:|--:|--:|\n"
+             connected | subscribed | after 20 messages each | delivered/s meanwhile |\n|---|---|--:|--:|--:|--:|\n"
         );
         for Memory { target, own_filters, per_session } in &self.memory {
             let filters = if *own_filters { "one each" } else { "the same" };
-            let PerSession { connected_kib, idle_kib, used_kib } = per_session;
-            text += &format!("| {filters} | {target} | {connected_kib:.1} | {idle_kib:.1} | {used_kib:.1} |\n");
+            let PerSession { connected_kib, idle_kib, used_kib, rate } = per_session;
+            let rate = grouped(*rate);
+            text +=
+                &format!("| {filters} | {target} | {connected_kib:.1} | {idle_kib:.1} | {used_kib:.1} | {rate} |\n");
         }
         text
     }
