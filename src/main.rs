@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use stationhub::broker::auth::Auth;
 use stationhub::cli::{Cli, Command, QuarantineCommand, QuarantineListArgs};
 use stationhub::config::Config;
 use stationhub::http::client::ClientError;
@@ -36,6 +37,12 @@ fn main() -> ExitCode {
             return ExitCode::from(exit::USAGE);
         }
     };
+    if let None | Some(Command::Run(_) | Command::Check(_)) = &cli.command
+        && let Err(errors) = Auth::load(&config.broker)
+    {
+        eprintln!("{errors}");
+        return ExitCode::from(exit::USAGE);
+    }
     match cli.command {
         None | Some(Command::Run(_)) => finish(run(config)),
         Some(Command::Check(_)) => {

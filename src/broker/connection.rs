@@ -17,9 +17,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Broker;
+use super::auth::Rights;
 use super::counters::Counters;
 use super::end::End;
 use super::inbound::Inbound;
+use super::login::{NoEntry, log_in, may_leave};
 use super::message;
 use super::registry::Attachment;
 use super::session::Outlet;
@@ -56,10 +58,15 @@ where
 {
     let mut socket = Socket { reader, writer, input: BytesMut::new(), output: BytesMut::new() };
     let hello = socket.hello(&door, &broker).await;
+    let admitted = match hello {
+        Ok(connect) => log_in(&connect, &door, &broker).await.map(|user| (connect, user)),
+        Err(reason) => Err(NoEntry::Silent(reason)),
+    };
     broker.pending.leave(&door.evicted);
-    match hello {
-        Ok(connect) => socket.session(connect, &door, &broker).await,
-        Err(reason) => {
+    match admitted {
+        Ok((connect, user)) => socket.session(connect, user, &door, &broker).await,
+        Err(NoEntry::Refused(version, refusal)) => socket.turn_away(version, refusal, &door, &broker).await,
+        Err(NoEntry::Silent(reason)) => {
             Counters::add(&broker.counters.refused, 1);
             if broker.counters.refused_lines.allows() {
                 tracing::warn!(peer = %door.peer, "a connection was closed before it began: {reason}");
@@ -123,18 +130,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         self.say_goodbye().await;
     }
 
+    /// Answers a CONNECT that is refused.
+    async fn turn_away(&mut self, version: Version, refusal: Refusal, door: &Door, broker: &Broker) {
+        Counters::add(&broker.counters.refused, 1);
+        if broker.counters.refused_lines.allows() {
+            tracing::warn!(peer = %door.peer, "a client was refused: {}", refusal.text);
+        }
+        let code = if version == Version::V5 { refusal.code_v5 } else { refusal.code_v4 };
+        self.send_refusal(version, code).await;
+    }
+
     /// Opens the session and serves it until its end.
-    async fn session(&mut self, connect: Connect, door: &Door, broker: &Arc<Broker>) {
-        let (mut attachment, assigned) = match admit(&connect, broker) {
+    async fn session(&mut self, connect: Connect, user: Option<Arc<str>>, door: &Door, broker: &Arc<Broker>) {
+        let Admitted { mut attachment, assigned, rights, will } = match admit(&connect, user, broker) {
             Ok(admitted) => admitted,
-            Err(refusal) => {
-                Counters::add(&broker.counters.refused, 1);
-                if broker.counters.refused_lines.allows() {
-                    tracing::warn!(peer = %door.peer, "a client was refused: {}", refusal.text);
-                }
-                let code = if connect.version == Version::V5 { refusal.code_v5 } else { refusal.code_v4 };
-                return self.send_refusal(connect.version, code).await;
-            }
+            Err(refusal) => return self.turn_away(connect.version, refusal, door, broker).await,
         };
         attachment.wait_for_predecessor(TAKEOVER_TIME_MAX).await;
         let wake = Arc::new(Notify::new());
@@ -145,12 +155,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         };
         self.send_connack(&connect, &attachment, assigned.as_deref(), door, broker);
         let session = attachment.holding.session.clone();
+        session.entrust(rights.clone());
         session.attach(wake.clone(), outlet, &mut self.output);
-        let will = connect.will.as_deref().map(message::copy_will);
         let keep_alive = (connect.keep_alive > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1500));
         drop(connect);
 
-        let mut inbound = Inbound::new(broker.clone(), attachment.holding.clone(), outlet.version, wake.clone());
+        let holding = attachment.holding.clone();
+        let mut inbound = Inbound::new(broker.clone(), holding, rights.clone(), outlet.version, wake.clone());
         let serving = Serving { broker, attachment: &attachment, outlet, keep_alive, wake: &wake };
         let end = self.converse(&mut inbound, &serving, door.packet_bytes_max).await;
         session.detach(&wake);
@@ -160,7 +171,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         drop(inbound);
         end.log(door.peer, session.client(), &broker.counters);
         if !matches!(end, End::Goodbye | End::Stopping)
-            && let Some(will) = will
+            && let Some(will) = will.filter(|will| may_leave(will, &rights, session.client(), broker))
         {
             last_will(will, &attachment, broker).await;
         }
@@ -369,14 +380,23 @@ struct Serving<'c> {
 }
 
 /// Why a CONNECT is refused.
-struct Refusal {
-    code_v4: u8,
-    code_v5: u8,
-    text: String,
+pub(super) struct Refusal {
+    pub(super) code_v4: u8,
+    pub(super) code_v5: u8,
+    pub(super) text: String,
 }
 
-/// Attaches a client to its session; returns the client id that was assigned, where it brought none.
-fn admit(connect: &Connect, broker: &Arc<Broker>) -> Result<(Attachment, Option<ByteString>), Refusal> {
+/// A client that was let in.
+struct Admitted {
+    attachment: Attachment,
+    /// The client id that was assigned, where it brought none.
+    assigned: Option<ByteString>,
+    rights: Arc<Rights>,
+    will: Option<Will>,
+}
+
+/// Attaches a client to its session.
+fn admit(connect: &Connect, user: Option<Arc<str>>, broker: &Arc<Broker>) -> Result<Admitted, Refusal> {
     if let Some(method) = &connect.properties.authentication_method {
         let text = format!("it asks for the authentication method {:?}, and the hub has none", &**method);
         return Err(Refusal { code_v4: 5, code_v5: 0x8C, text });
@@ -388,6 +408,16 @@ fn admit(connect: &Connect, broker: &Arc<Broker>) -> Result<(Attachment, Option<
         return Err(Refusal { code_v4: 2, code_v5: 0x85, text });
     }
     let client_id = assigned.as_ref().unwrap_or(&connect.client_id);
+    let rights = Rights::new(broker.access.clone(), user, client_id);
+    let mut will = connect.will.as_deref().map(message::copy_will);
+    if will.as_ref().is_some_and(|will| !may_leave(will, &rights, client_id, broker)) {
+        if v5 {
+            let text = "the access rules deny its will".to_owned();
+            return Err(Refusal { code_v4: 5, code_v5: 0x87, text });
+        }
+        // Before MQTT 5 a refusal would read as a wrong password, and its readings matter more than its will.
+        will = None;
+    }
     let max = broker.limits.session_expiry_max;
     let expiry = match (v5, connect.clean_start) {
         (true, _) => Duration::from_secs(connect.properties.session_expiry_s.unwrap_or(0).into()).min(max),
@@ -400,7 +430,7 @@ fn admit(connect: &Connect, broker: &Arc<Broker>) -> Result<(Attachment, Option<
             code_v5: 0x97,
             text: "as many clients are connected as broker.limits.connections allows".to_owned(),
         })?;
-    Ok((attachment, assigned))
+    Ok(Admitted { attachment, assigned, rights, will })
 }
 
 /// Waits for the room that the next job needs, and for ever where none does.

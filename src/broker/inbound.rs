@@ -14,6 +14,7 @@ use bytestring::ByteString;
 use tokio::sync::Notify;
 
 use super::Broker;
+use super::auth::Rights;
 use super::bus::Link;
 use super::counters::Counters;
 use super::end::End;
@@ -38,6 +39,7 @@ mod code {
     pub(super) const NO_SUBSCRIPTION_EXISTED: u8 = 0x11;
     pub(super) const PROTOCOL_ERROR: u8 = 0x82;
     pub(super) const IMPLEMENTATION_SPECIFIC: u8 = 0x83;
+    pub(super) const NOT_AUTHORIZED: u8 = 0x87;
     pub(super) const TOPIC_FILTER_INVALID: u8 = 0x8F;
     pub(super) const RECEIVE_MAXIMUM_EXCEEDED: u8 = 0x93;
     pub(super) const TOPIC_ALIAS_INVALID: u8 = 0x94;
@@ -50,6 +52,7 @@ mod code {
 pub(super) struct Inbound {
     broker: Arc<Broker>,
     holding: Arc<Holding>,
+    rights: Arc<Rights>,
     version: Version,
     gate: Arc<AckGate>,
     numbered: u64,
@@ -70,13 +73,21 @@ struct Due {
     kind: AckKind,
     id: u16,
     needs: u64,
+    reason: u8,
 }
 
 impl Inbound {
-    pub(super) fn new(broker: Arc<Broker>, holding: Arc<Holding>, version: Version, wake: Arc<Notify>) -> Inbound {
+    pub(super) fn new(
+        broker: Arc<Broker>,
+        holding: Arc<Holding>,
+        rights: Arc<Rights>,
+        version: Version,
+        wake: Arc<Notify>,
+    ) -> Inbound {
         Inbound {
             broker,
             holding,
+            rights,
             version,
             gate: Arc::new(AckGate::new(wake)),
             numbered: 0,
@@ -172,7 +183,7 @@ impl Inbound {
     pub(super) fn write_acks(&mut self, out: &mut BytesMut) {
         let stored = self.gate.stored();
         while let Some(due) = self.due.pop_front_if(|due| due.needs <= stored) {
-            wire::ack(out, self.version, due.kind, due.id, 0);
+            wire::ack(out, self.version, due.kind, due.id, due.reason);
         }
     }
 
@@ -185,6 +196,10 @@ impl Inbound {
                 "it used a topic alias, of which the hub allows none",
             ));
         }
+        if !self.rights.may_write(&publish.topic) {
+            self.deny(&publish);
+            return Ok(());
+        }
         let repeated = self.note_id(&publish)?;
         let needs = match self.route(&publish.topic) {
             Some(routed) => {
@@ -193,13 +208,8 @@ impl Inbound {
             }
             None => 0,
         };
-        let kind = match publish.qos {
-            QoS::AtMostOnce => None,
-            QoS::AtLeastOnce => Some(AckKind::PubAck),
-            QoS::ExactlyOnce => Some(AckKind::PubRec),
-        };
-        if let Some(kind) = kind {
-            self.due.push_back(Due { kind, id: publish.id, needs });
+        if let Some(kind) = ack_kind(publish.qos) {
+            self.due.push_back(Due { kind, id: publish.id, needs, reason: 0 });
         }
         if !repeated && (publish.retain || broker.bus.has_subscribers()) {
             let message = Message::of_publish(&publish, self.holding.session.client(), Instant::now());
@@ -210,6 +220,16 @@ impl Inbound {
             }
         }
         Ok(())
+    }
+
+    /// Answers a publish that the access rules forbid; it goes nowhere. Before MQTT 5 there is no word for it, so it
+    /// is acknowledged: the client would only send it again.
+    fn deny(&mut self, publish: &Publish) {
+        if let Some(kind) = ack_kind(publish.qos) {
+            self.due.push_back(Due { kind, id: publish.id, needs: 0, reason: code::NOT_AUTHORIZED });
+        }
+        let client = self.holding.session.client();
+        self.broker.counters.denied("a publish", client, &self.rights, &publish.topic);
     }
 
     /// Checks the window and notes a QoS 2 packet id; tells whether the id is under way already.
@@ -298,6 +318,10 @@ impl Inbound {
             return Err(code::TOPIC_FILTER_INVALID);
         }
         let session = &self.holding.session;
+        if !self.rights.may_subscribe(filter) {
+            self.broker.counters.denied("a subscription", session.client(), &self.rights, filter);
+            return Err(code::NOT_AUTHORIZED);
+        }
         let subscription = Subscription {
             filter: message::copy_text(filter),
             qos: wanted.qos,
@@ -369,6 +393,14 @@ impl Inbound {
             }
         }
         wire::unsuback(out, self.version, unsubscribe.id, &codes);
+    }
+}
+
+fn ack_kind(qos: QoS) -> Option<AckKind> {
+    match qos {
+        QoS::AtMostOnce => None,
+        QoS::AtLeastOnce => Some(AckKind::PubAck),
+        QoS::ExactlyOnce => Some(AckKind::PubRec),
     }
 }
 

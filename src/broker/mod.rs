@@ -6,12 +6,14 @@
 //!
 //! Data flows listener → connection → (ingest → store's queue) and (bus → session → connection).
 
+pub mod auth;
 pub mod bus;
 mod connection;
 pub mod counters;
 mod end;
 mod inbound;
 pub mod listener;
+mod login;
 mod message;
 mod registry;
 mod retained;
@@ -27,6 +29,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::auth::{Access, Auth, AuthErrors};
 use self::bus::{Bus, BusError};
 use self::counters::Counters;
 use self::listener::{ListenError, Listener, Pending};
@@ -49,6 +52,9 @@ pub enum BrokerError {
     /// A port cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Users or rights cannot be read.
+    #[error(transparent)]
+    Auth(#[from] AuthErrors),
     /// The router does not come up.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -58,6 +64,7 @@ pub enum BrokerError {
 pub struct Broker {
     limits: Arc<Limits>,
     counters: Arc<Counters>,
+    access: Arc<Access>,
     registry: Arc<Registry>,
     bus: Arc<Bus>,
     retained: Retained,
@@ -89,6 +96,10 @@ impl Running {
         ingest: Arc<Ingest>,
         queue: Arc<Queue>,
     ) -> Result<Running, BrokerError> {
+        let auth = Auth::load(&settings)?;
+        for warning in auth.warnings() {
+            tracing::warn!("{warning}");
+        }
         let mut bound = Vec::new();
         for listener in settings.listeners {
             bound.push(Listener::bind(listener).await?);
@@ -101,6 +112,7 @@ impl Running {
             retained: Retained::new(limits.retained_messages, limits.retained_bytes),
             limits,
             counters,
+            access: Access::new(auth),
             ingest,
             queue,
             pending: Pending::default(),
@@ -127,6 +139,11 @@ impl Running {
     /// Returns the broker's counters.
     pub fn counters(&self) -> Arc<Counters> {
         self.broker.counters.clone()
+    }
+
+    /// Returns the users and rights in force, which can be replaced.
+    pub fn access(&self) -> Arc<Access> {
+        self.broker.access.clone()
     }
 
     /// Returns the bus.

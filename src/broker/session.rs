@@ -12,6 +12,7 @@ use bytes::BytesMut;
 use bytestring::ByteString;
 use tokio::sync::Notify;
 
+use super::auth::Rights;
 use super::bus::{Numbered, Sink};
 use super::counters::Counters;
 use super::message::Message;
@@ -59,6 +60,8 @@ pub struct Session {
 
 #[derive(Debug, Default)]
 struct State {
+    /// What the client that was here last may read; `None` before the first.
+    rights: Option<Arc<Rights>>,
     /// Notified when there is something to write; `None` while the client is away.
     connection: Option<Arc<Notify>>,
     subscriptions: Vec<Subscription>,
@@ -113,6 +116,16 @@ impl Session {
         &self.client
     }
 
+    /// Gives the session to a client that was let in. What waits for it and it may not read is forgotten: the client
+    /// may be another user than the last, and the rules may be others.
+    pub fn entrust(&self, rights: Arc<Rights>) {
+        let mut state = self.lock();
+        if !rights.are_open() {
+            state.forget_unless(|topic| rights.may_read(topic));
+        }
+        state.rights = Some(rights);
+    }
+
     /// Connects the session; what is in flight is sent again.
     pub fn attach(&self, connection: Arc<Notify>, outlet: Outlet, out: &mut BytesMut) {
         let mut state = self.lock();
@@ -164,6 +177,9 @@ impl Session {
     pub fn send_retained(&self, messages: Vec<Arc<Message>>, qos: QoS) {
         let mut state = self.lock();
         for message in messages {
+            if !state.may_read(&message.topic) {
+                continue;
+            }
             if state.retained.len() >= self.limits.retained_messages {
                 self.count_dropped(&mut state);
                 continue;
@@ -248,7 +264,7 @@ impl Session {
     }
 
     fn enqueue(&self, state: &mut State, queued: Queued) {
-        if queued.qos == QoS::AtMostOnce && state.connection.is_none() {
+        if (queued.qos == QoS::AtMostOnce && state.connection.is_none()) || !state.may_read(&queued.message.topic) {
             return;
         }
         let waiting = state.fleeting.len() + state.queue.len();
@@ -301,6 +317,24 @@ impl Sink for Session {
 }
 
 impl State {
+    /// Tells whether the session's client may have a message. Before the first client it is not known who will ask:
+    /// then what waits is judged when one comes.
+    fn may_read(&self, topic: &str) -> bool {
+        self.rights.as_ref().is_none_or(|rights| rights.may_read(topic))
+    }
+
+    /// Forgets the messages that wait or are in flight, unless their topic is one to keep.
+    fn forget_unless(&mut self, keep: impl Fn(&str) -> bool) {
+        let kept = |queued: &Queued| keep(&queued.message.topic);
+        self.retained.retain(kept);
+        self.fleeting.retain(kept);
+        self.queue.retain(kept);
+        self.in_flight.retain(|in_flight| in_flight.step == Step::Released || kept(&in_flight.queued));
+        let waiting = self.fleeting.iter().chain(&self.queue);
+        let in_flight = self.in_flight.iter().map(|in_flight| &in_flight.queued);
+        self.bytes = waiting.chain(in_flight).map(Queued::bytes).sum();
+    }
+
     /// Tells whether a message came already, by another filter. The bus has fewer messages under way than `seen` holds.
     fn is_repeated(&mut self, number: u64) -> bool {
         if self.subscriptions.len() < 2 && self.seen.is_empty() {

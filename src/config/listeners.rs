@@ -165,7 +165,7 @@ fn check_listener(reader: &mut Reader, listener: &str) {
     reader.section(&format!("{listener}.connections"));
     reader.refuse(&format!("{listener}.tls"), "TLS is not supported; remove it");
     let auth = format!("{listener}.connections.auth");
-    reader.refuse(&auth, "users are not supported; remove it, and let the listener be reached from this machine only");
+    reader.refuse(&auth, "plain passwords are not supported; remove it, make the users with `stationhub passwd add NAME`, and name their file with users = \"FILE\" under [broker] in hub.toml");
     for (key, words) in [("name", "a name"), ("listen", ADDRESS)] {
         let full = format!("{listener}.{key}");
         reader.require(&full);
