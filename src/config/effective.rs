@@ -157,7 +157,7 @@ fn absolute(path: &Path) -> String {
 }
 
 /// Returns a TOML basic string.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');
     for letter in text.chars() {
         match letter {

@@ -22,6 +22,7 @@ use tracing::Level;
 use self::reader::Reader;
 use crate::reading::Kind;
 
+pub(crate) use self::effective::quoted;
 pub use self::error::{ConfigErrors, Problem};
 pub use self::listeners::Listener;
 pub use self::sources::Flags;

@@ -59,7 +59,7 @@ fn mqtt_5_properties_are_decoded() {
     assert!(found.request_response_information && !found.request_problem_information);
     assert_eq!(found.user_properties, [("k".into(), "v".into())]);
     assert_eq!(found.authentication_method.unwrap(), "SCRAM");
-    assert_eq!(found.authentication_data.unwrap(), "x");
+    assert_eq!(found.authentication_data.unwrap().reveal(), b"x");
     let will = connect.will.unwrap();
     assert_eq!((will.delay_s, will.qos), (30, QoS::AtLeastOnce));
     let properties = will.properties.unwrap();
