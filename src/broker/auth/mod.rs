@@ -8,6 +8,8 @@ pub mod acl;
 mod error;
 pub mod passwords;
 mod rights;
+#[cfg(test)]
+mod tests;
 mod throttle;
 pub mod users;
 mod verified;

@@ -161,3 +161,13 @@ fn what_follows_the_connect_stays_in_the_buffer() {
     assert!(decode_connect(&mut buf, 100).unwrap().is_some());
     assert_eq!(buf, &b"\xc0\x00"[..]);
 }
+
+#[test]
+fn a_debug_print_of_a_connect_shows_no_secret() {
+    let rest = [text("c"), text("name"), text("hunter2")].concat();
+    for version in [Version::V3, Version::V4, Version::V5] {
+        let rest = if version == Version::V5 { [&[0][..], &rest].concat() } else { rest.clone() };
+        let shown = format!("{:?}", with(version, 0xC0, &rest).unwrap());
+        assert!(shown.contains("name") && !shown.contains("hunter2") && !shown.contains("104, 117"), "{shown}");
+    }
+}
