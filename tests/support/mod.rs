@@ -7,6 +7,7 @@
 pub mod mqtt;
 pub mod packet;
 pub mod sensor;
+pub mod users;
 
 use std::fs;
 use std::net::SocketAddr;
