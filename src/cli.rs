@@ -178,6 +178,12 @@ pub struct SimulateArgs {
     /// Number that decides the weather; the same seed at the same time makes the same weather
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
+    /// User to log in as
+    #[arg(long, value_name = "NAME", requires = "password_file")]
+    pub username: Option<String>,
+    /// File whose first line is the user's password
+    #[arg(long, value_name = "FILE", requires = "username")]
+    pub password_file: Option<PathBuf>,
 }
 
 impl Cli {
@@ -210,6 +216,7 @@ impl From<SimulateArgs> for simulate::Options {
             qos: args.qos,
             count: args.count,
             seed: args.seed,
+            login: args.username.zip(args.password_file),
         }
     }
 }
