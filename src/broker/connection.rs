@@ -30,8 +30,12 @@ use crate::clock::now_ms;
 const READ_BYTES: usize = 8 * 1024;
 /// Beyond this, no more messages are put into the output; acks still are.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Beyond this, the output counts as held: it has a message larger than most.
+const OUTPUT_BYTES_FREE: usize = 128 * 1024;
 /// Beyond this, nothing more is read: the peer has to take its acks first.
 const OUTPUT_BYTES_STOP: usize = 256 * 1024;
+/// The largest CONNECT, bytes: room for a will of 64 KiB and all else that one carries. Its sender is unknown yet.
+const CONNECT_BYTES_MAX: usize = 128 * 1024;
 /// What is still read from a connection that was taken over, bytes.
 const TAKEOVER_BYTES_MAX: usize = 1024 * 1024;
 /// How long an older connection of the same client may take to end.
@@ -85,7 +89,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
     async fn read_connect(&mut self, door: &Door) -> Result<Connect, String> {
         loop {
             let version = wire::peek_version(&self.input);
-            match wire::decode_connect(&mut self.input, door.packet_bytes_max) {
+            match wire::decode_connect(&mut self.input, door.packet_bytes_max.min(CONNECT_BYTES_MAX)) {
                 Ok(Some(connect)) => return Ok(connect),
                 Ok(None) => {}
                 Err(error) => {
@@ -179,7 +183,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         }
         drop(attachment);
         end.tell(&mut self.output, outlet);
-        if !matches!(end, End::Gone(_) | End::Goodbye) {
+        if !matches!(end, End::Gone(_) | End::Goodbye | End::Stuck) {
             self.say_goodbye().await;
         }
     }
@@ -188,9 +192,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
     async fn converse(&mut self, inbound: &mut Inbound, serving: &Serving<'_>, packet_bytes_max: usize) -> End {
         let (mut heard, mut life_bytes) = (Instant::now(), 0);
         let mut deaf = false;
+        let mut share = serving.broker.partial.share();
+        let (evicted, mut has_moved) = (share.evicted(), true);
         let silence = tokio::time::sleep(serving.keep_alive.unwrap_or(Duration::MAX));
         tokio::pin!(silence);
         loop {
+            share.rest();
             match self.process(inbound, serving, packet_bytes_max).await {
                 Ok(true) => heard = Instant::now(),
                 Ok(false) => {}
@@ -199,6 +206,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
             if life_bytes >= LIFE_BYTES {
                 (heard, life_bytes) = (Instant::now(), 0);
             }
+            share.hold(self.input.len() + self.unsent(), std::mem::take(&mut has_moved));
             if deaf {
                 self.output.clear();
             }
@@ -214,10 +222,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 {
                     // A sensor may send its reading and hang up at once: what it sent is read to the end.
                     deaf = written.is_err();
+                    has_moved = true;
                 }
                 read = self.reader.read_buf(&mut self.input), if reads => match read {
                     Ok(0) => return self.settle(inbound, serving, End::Gone("closed by the peer".to_owned())).await,
-                    Ok(bytes) => life_bytes += bytes,
+                    Ok(bytes) => (life_bytes, has_moved) = (life_bytes + bytes, true),
                     Err(error) => return End::of_read(&error),
                 },
                 () = serving.wake.notified() => {}
@@ -231,6 +240,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                     }
                     silence.as_mut().reset(heard + limit);
                 }
+                () = evicted.cancelled() => {
+                    return if self.unsent() > 0 { End::Stuck } else { End::unfinished() };
+                }
                 () = serving.attachment.ended.cancelled() => {
                     let stopping = serving.broker.connections.is_cancelled();
                     if !stopping {
@@ -240,6 +252,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 }
             }
         }
+    }
+
+    /// Returns how many bytes of large messages wait for the peer to take them.
+    fn unsent(&self) -> usize {
+        if self.output.len() > OUTPUT_BYTES_FREE { self.output.len() } else { 0 }
     }
 
     /// Takes what the client had sent on this connection before it connected anew; it may not send it again.
@@ -352,7 +369,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 self.writer.write_buf(&mut self.output).await?;
             }
             self.writer.shutdown().await?;
-            self.input.clear();
+            self.input = BytesMut::new();
             while self.reader.read_buf(&mut self.input).await? > 0 {
                 self.input.clear();
             }

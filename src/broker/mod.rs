@@ -20,6 +20,7 @@ pub mod listener;
 mod login;
 mod message;
 mod outbound;
+mod partial;
 mod record;
 mod registry;
 mod restore;
@@ -51,6 +52,7 @@ use self::counters::Counters;
 use self::keeper::{Changed, Keeper};
 use self::listener::{ListenError, Listener, Pending};
 use self::message::Message;
+use self::partial::Partial;
 use self::registry::Registry;
 use self::retained::Retained;
 use self::share::{Groups, Shares};
@@ -90,6 +92,7 @@ pub struct Broker {
     ingest: Arc<Ingest>,
     queue: Arc<Queue>,
     pending: Pending,
+    partial: Arc<Partial>,
     connections: CancellationToken,
     drained: CancellationToken,
     started_ms: i64,
@@ -150,6 +153,7 @@ impl Running {
             shares: Shares::new(bus.clone(), groups),
             bus,
             retained: Retained::new(limits.retained_messages, limits.retained_bytes, changed.clone()),
+            partial: Partial::new(limits.partial_bytes),
             changed,
             limits,
             counters,

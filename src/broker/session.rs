@@ -175,14 +175,15 @@ impl Session {
     /// Adds a subscription or replaces its options; tells whether it is new, `None` where there are too many.
     pub fn add(&self, subscription: Subscription) -> Option<bool> {
         let mut state = self.lock();
-        let count = state.subscriptions.len() + state.shared.len();
+        let known = state.subscriptions.iter().chain(&state.shared);
+        let weight: usize = known.map(|known| topic::weight(&known.filter)).sum();
         state.touch(Touched::Surely);
         let list = state.list(&subscription.filter);
         if let Some(known) = list.iter_mut().find(|known| known.filter == subscription.filter) {
             *known = subscription;
             return Some(false);
         }
-        if count >= self.limits.subscriptions {
+        if weight + topic::weight(&subscription.filter) > self.limits.subscriptions {
             return None;
         }
         list.push(subscription);

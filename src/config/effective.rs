@@ -138,6 +138,7 @@ fn limits(text: &mut Text, limits: &Limits) {
     text.line("subscriptions", limits.subscriptions);
     text.line("filters", limits.filters);
     text.line("topics", limits.topics);
+    text.line("partial_bytes", limits.partial_bytes);
     text.line("sessions", limits.sessions);
     text.line("retained_messages", limits.retained_messages);
     text.line("retained_bytes", limits.retained_bytes);

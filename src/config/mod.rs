@@ -114,6 +114,8 @@ pub struct Limits {
     pub topics: usize,
     /// Sessions kept of clients that are away.
     pub sessions: usize,
+    /// Bytes of large packets that have not come or gone whole, on all connections together.
+    pub partial_bytes: usize,
     /// Retained messages.
     pub retained_messages: usize,
     /// Bytes of retained messages.

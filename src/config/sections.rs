@@ -112,6 +112,7 @@ fn limits(reader: &mut Reader) -> Limits {
         subscriptions: size("subscriptions", 1000, 1..=100_000),
         filters: size("filters", 10_000, 1..=100_000),
         topics: size("topics", 4_096, 0..=1_000_000),
+        partial_bytes: size("partial_bytes", 33_554_432, MIB..=GIB),
         sessions: size("sessions", 1_000, 0..=65_000),
         retained_messages: size("retained_messages", 10_000, 0..=1_000_000),
         retained_bytes: size("retained_bytes", 8_388_608, 0..=GIB),

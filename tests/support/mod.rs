@@ -4,12 +4,14 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::let_underscore_must_use)]
 
+pub mod hostile;
 pub mod mqtt;
 pub mod packet;
 pub mod sensor;
 pub mod tls;
 pub mod users;
 pub mod v5;
+pub mod watch;
 pub mod websocket;
 
 use std::fs;
@@ -353,6 +355,11 @@ impl Dice {
         let seed = given.unwrap_or(clock);
         println!("seed: STATIONHUB_SEED={seed}");
         Dice(seed)
+    }
+
+    /// Returns the dice of the part of a run that has this number, whoever else throws meanwhile.
+    pub fn of_part(&self, number: u64) -> Dice {
+        Dice(self.0 ^ Dice(number).below(u64::MAX))
     }
 
     pub fn below(&mut self, limit: u64) -> u64 {

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::names::REST;
 use super::{ANSWER_TIME_MAX, Bus, BusError, Numbered, lock};
+use crate::topic;
 
 const TAKEN_TOGETHER: usize = 256;
 
@@ -53,32 +54,33 @@ impl Link {
     /// [`BusError::TooManyFilters`], and nothing is subscribed; [`BusError::RouterEnded`], [`BusError::Silent`].
     pub async fn subscribe(&self, filters: &[&str]) -> Result<(), BusError> {
         // Counted first: from the SUBACK on, no message may take the short way past the bus.
-        let before = self.bus.subscribed.fetch_add(filters.len(), Ordering::AcqRel);
-        let is_first = self.subscribed.fetch_add(filters.len(), Ordering::AcqRel) == 0;
+        let weight = weight(filters);
+        let before = self.bus.subscribed.fetch_add(weight, Ordering::AcqRel);
+        let is_first = self.subscribed.fetch_add(weight, Ordering::AcqRel) == 0;
         let rest = is_first.then(|| REST.to_owned());
         let names = || filters.iter().map(|filter| self.bus.names.of_filter(filter));
-        let subscribed = if before + filters.len() > self.bus.filters_max {
+        let subscribed = if before + weight > self.bus.filters_max {
             Err(BusError::TooManyFilters(self.bus.filters_max))
         } else {
             self.subscribe_names(rest.into_iter().chain(names()).collect()).await
         };
         if subscribed.is_err() {
-            self.count_off(filters.len());
+            self.count_off(weight);
         }
         subscribed
     }
 
     /// Unsubscribes from filters that are subscribed.
     pub fn unsubscribe(&self, filters: &[&str]) {
-        self.count_off(filters.len());
+        self.count_off(weight(filters));
         let names = filters.iter().map(|filter| self.bus.names.of_filter(filter)).collect();
         // Where the task has ended, so has the subscription.
         self.commands.send(Command::Unsubscribe(names)).unwrap_or(());
     }
 
-    fn count_off(&self, filters: usize) {
-        self.bus.subscribed.fetch_sub(filters, Ordering::AcqRel);
-        self.subscribed.fetch_sub(filters, Ordering::AcqRel);
+    fn count_off(&self, weight: usize) {
+        self.bus.subscribed.fetch_sub(weight, Ordering::AcqRel);
+        self.subscribed.fetch_sub(weight, Ordering::AcqRel);
     }
 
     /// Subscribes to names as the router knows them.
@@ -98,6 +100,10 @@ impl Drop for Link {
         // The bus holds the other sender; without both, the task sees its commands end.
         lock(&self.bus.links).commands.remove(&self.id);
     }
+}
+
+fn weight(filters: &[&str]) -> usize {
+    filters.iter().map(|filter| topic::weight(filter)).sum()
 }
 
 /// Starts the task of an opened link.

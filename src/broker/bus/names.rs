@@ -22,6 +22,10 @@ const LOGS_BYTES_MAX: usize = 64 << 20;
 /// counts as 256 at least.
 const LOG_TENTHS: usize = 14;
 
+/// The longest topic or filter that may have a name of its own, bytes: the router keeps names whole, and matches each
+/// with each.
+const OWN_BYTES_MAX: usize = 256;
+
 /// The names in use.
 pub(super) struct Names {
     filters: Mutex<HashSet<String>>,
@@ -43,6 +47,9 @@ impl Names {
 
     /// Returns the name that a message is published under.
     pub(super) fn of_topic(&self, topic: &str) -> String {
+        if topic.len() > OWN_BYTES_MAX {
+            return REST.to_owned();
+        }
         let mut topics = lock(&self.topics);
         let digest = xxh3_64(topic.as_bytes());
         let is_own = topics.contains(&digest) || (topics.len() < self.topics_max && topics.insert(digest));
@@ -56,7 +63,7 @@ impl Names {
         if filters.contains(filter) {
             return own_name(filter);
         }
-        if filters.len() < self.filters_max {
+        if filters.len() < self.filters_max && filter.len() <= OWN_BYTES_MAX {
             filters.insert(filter.to_owned());
             return own_name(filter);
         }
@@ -94,6 +101,14 @@ mod tests {
             assert_eq!(names.of_filter("$SYS/#"), "d/#");
             assert_eq!(names.of_filter("a/3"), "m/a/3");
         }
+    }
+
+    #[test]
+    fn what_is_very_long_shares_a_name_from_the_start() {
+        let (names, long) = (names(), "a".repeat(OWN_BYTES_MAX + 1));
+        assert_eq!((names.of_topic(&long), names.of_filter(&long)), (REST.to_owned(), "m/#".to_owned()));
+        assert_eq!(names.of_topic(&long[1..]), own_name(&long[1..]));
+        assert_eq!(names.of_filter(&long[1..]), own_name(&long[1..]));
     }
 
     #[test]
