@@ -261,6 +261,8 @@ fn words_come_with_a_failure_unless_the_client_asks_for_none() {
     hello.properties = Properties::default().text(0x15, "GS2-KRB5");
     let (_, code, told) = hello.knock(hub.mqtt);
     assert_eq!((code, told.has(REASON_STRING)), (0x8C, true));
+    let (_, code, told) = hello.with(MAXIMUM_PACKET_SIZE, 40).knock(hub.mqtt);
+    assert_eq!((code, told), (0x8C, Properties::default()), "words only where they fit");
 }
 
 #[test]

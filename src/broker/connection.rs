@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -20,10 +19,11 @@ use super::counters::Counters;
 use super::door::Door;
 use super::end::End;
 use super::inbound::{Inbound, Terms};
+use super::login::{Admitted, NoEntry, Refusal, admit, log_in, may_leave};
 use super::outbound::{Outlet, Pen};
 use super::registry::Attachment;
 use super::wire::{self, ConnAckProperties, Connect, Version, WireError};
-use super::{Broker, connack, message, will};
+use super::{Broker, connack, will};
 use crate::clock::now_ms;
 
 /// What is read at a time, bytes.
@@ -54,12 +54,16 @@ where
 {
     let (input, output) = (BytesMut::new(), BytesMut::new());
     let mut socket = Socket { reader, writer, input, output, flushed: true, aliases: alias::Outgoing::new(0) };
-    match door.in_time("CONNECT", socket.read_connect(&door), &broker).await {
-        Ok(connect) => {
-            broker.pending.leave(&door.evicted);
-            socket.session(connect, &door, &broker).await;
-        }
-        Err(reason) => door.refuse(&broker, &reason),
+    let connect = match door.in_time("CONNECT", socket.read_connect(&door), &broker).await {
+        Ok(connect) => connect,
+        Err(reason) => return door.refuse(&broker, &reason),
+    };
+    let user = log_in(&connect, &door, &broker).await;
+    broker.pending.leave(&door.evicted);
+    match user {
+        Ok(user) => socket.session(connect, user, &door, &broker).await,
+        Err(NoEntry::Refused(refusal)) => socket.turn_away(&connect, &refusal, &door, &broker).await,
+        Err(NoEntry::Silent(reason)) => door.refuse(&broker, &reason),
     }
 }
 
@@ -116,16 +120,19 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         self.say_goodbye().await;
     }
 
+    /// Answers a CONNECT that is refused.
+    async fn turn_away(&mut self, connect: &Connect, refusal: &Refusal, door: &Door, broker: &Broker) {
+        count_refused(broker, door, &refusal.text);
+        let code = if connect.version == Version::V5 { refusal.code_v5 } else { refusal.code_v4 };
+        connack::refuse(&mut self.output, connect, code, &refusal.text);
+        self.say_goodbye().await;
+    }
+
     /// Opens the session and serves it until its end.
-    async fn session(&mut self, connect: Connect, door: &Door, broker: &Arc<Broker>) {
-        let (mut attachment, assigned) = match admit(&connect, broker) {
+    async fn session(&mut self, connect: Connect, user: Option<Arc<str>>, door: &Door, broker: &Arc<Broker>) {
+        let Admitted { mut attachment, assigned, rights, will } = match admit(&connect, user, broker) {
             Ok(admitted) => admitted,
-            Err(refusal) => {
-                count_refused(broker, door, &refusal.text);
-                let code = if connect.version == Version::V5 { refusal.code_v5 } else { refusal.code_v4 };
-                connack::refuse(&mut self.output, &connect, code, &refusal.text);
-                return self.say_goodbye().await;
-            }
+            Err(refusal) => return self.turn_away(&connect, &refusal, door, broker).await,
         };
         if let Some(identity) = &door.identity {
             let client = attachment.holding.session.client().escape_debug();
@@ -149,16 +156,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
             return count_refused(broker, door, "it takes no packet that is as large as the answer to its CONNECT");
         }
         let session = attachment.holding.session.clone();
+        session.entrust(rights.clone());
         session.attach(wake.clone(), outlet.version, &mut self.output);
         self.aliases =
             alias::Outgoing::new(connect.properties.topic_alias_maximum.unwrap_or(0).min(broker.limits.topic_aliases));
-        let will = connect.will.as_deref().map(message::copy_will);
         let keep_alive_s = connack::keep_alive_s(&connect, &broker.limits);
         let keep_alive = (keep_alive_s > 0).then(|| Duration::from_millis(u64::from(keep_alive_s) * 1500));
         let terms = Terms::of(&connect, outlet);
         drop(connect);
 
-        let mut inbound = Inbound::new(broker.clone(), attachment.holding.clone(), terms, wake.clone());
+        let holding = attachment.holding.clone();
+        let mut inbound = Inbound::new(broker.clone(), holding, rights.clone(), terms, wake.clone());
         let serving = Serving { broker, attachment: &attachment, outlet, keep_alive, wake: &wake };
         let end = self.converse(&mut inbound, &serving, door.packet_bytes_max).await;
         session.detach(&wake);
@@ -169,7 +177,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         drop(inbound);
         end.log(door.peer, session.client(), &broker.counters);
         if !matches!(end, End::Goodbye | End::Stopping)
-            && let Some(will) = will
+            && let Some(will) = will.filter(|will| may_leave(will, &rights, session.client(), broker))
         {
             will::publish_in_time(will, &attachment, broker).await;
         }
@@ -396,45 +404,6 @@ struct Serving<'c> {
     outlet: Outlet,
     keep_alive: Option<Duration>,
     wake: &'c Notify,
-}
-
-/// Why a CONNECT is refused.
-struct Refusal {
-    code_v4: u8,
-    code_v5: u8,
-    text: String,
-}
-
-/// Attaches a client to its session; returns the client id that was assigned, where it brought none.
-fn admit(connect: &Connect, broker: &Arc<Broker>) -> Result<(Attachment, Option<ByteString>), Refusal> {
-    if let Some(method) = &connect.properties.authentication_method {
-        let text = format!("it asks for the authentication method {:?}, and the hub has none", &**method);
-        return Err(Refusal { code_v4: 5, code_v5: 0x8C, text });
-    }
-    let v5 = connect.version == Version::V5;
-    let assigned = connect.client_id.is_empty().then(|| ByteString::from(broker.new_client_id()));
-    if assigned.is_some() && !v5 && !connect.clean_start {
-        let text = "it has no client id and wants its session kept".to_owned();
-        return Err(Refusal { code_v4: 2, code_v5: 0x85, text });
-    }
-    if v5 && broker.limits.retained_messages == 0 && connect.will.as_ref().is_some_and(|will| will.retain) {
-        let text = "its will is to be retained, and broker.limits.retained_messages allows none".to_owned();
-        return Err(Refusal { code_v4: 3, code_v5: 0x9A, text });
-    }
-    let client_id = assigned.as_ref().unwrap_or(&connect.client_id);
-    let max = broker.limits.session_expiry_max;
-    let expiry = match (v5, connect.clean_start) {
-        (true, _) => Duration::from_secs(connect.properties.session_expiry_s.unwrap_or(0).into()).min(max),
-        (false, true) => Duration::ZERO,
-        (false, false) => max,
-    };
-    let attachment =
-        broker.registry.attach(client_id, connect.clean_start, expiry, &broker.connections).map_err(|_| Refusal {
-            code_v4: 3,
-            code_v5: 0x97,
-            text: "as many clients are connected as broker.limits.connections allows".to_owned(),
-        })?;
-    Ok((attachment, assigned))
 }
 
 /// Waits for the room that the next job needs, and for ever where none does.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::auth::Rights;
 use crate::log::Rate;
 
 /// The broker's counters. They only rise, but for those that count what is there now.
@@ -27,11 +28,29 @@ pub struct Counters {
     pub dropped: AtomicU64,
     /// Connections ended for breaking the protocol.
     pub violations: AtomicU64,
+    /// Logins refused.
+    pub logins_refused: AtomicU64,
+    /// Publishes, subscriptions and wills that the access rules denied.
+    pub denied: AtomicU64,
     pub(super) refused_lines: Rate,
+    pub(super) denied_lines: Rate,
     pub(super) violation_lines: Rate,
 }
 
 impl Counters {
+    /// Counts what the access rules denied, and tells of it at a bounded rate.
+    pub(super) fn denied(&self, what: &str, client: &str, rights: &Rights, topic: &str) {
+        Counters::add(&self.denied, 1);
+        if self.denied_lines.allows() {
+            tracing::warn!(
+                client = %client.escape_debug(),
+                user = %rights.user().escape_debug(),
+                topic = %topic.escape_debug(),
+                "{what} was denied by the access rules"
+            );
+        }
+    }
+
     /// Adds one to a counter.
     pub(super) fn add(counter: &AtomicU64, count: usize) {
         counter.fetch_add(count as u64, Ordering::Relaxed);

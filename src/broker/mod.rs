@@ -7,6 +7,7 @@
 //! Data flows listener → (transport →) connection → (ingest → store's queue) and (bus → session → connection).
 
 mod alias;
+pub mod auth;
 pub mod bus;
 mod connack;
 mod connection;
@@ -16,6 +17,7 @@ mod end;
 mod inbound;
 mod keeper;
 pub mod listener;
+mod login;
 mod message;
 mod outbound;
 mod partial;
@@ -44,6 +46,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::auth::{Access, AccessFiles, Auth, AuthErrors};
 use self::bus::{Bounds, Bus, BusError};
 use self::counters::Counters;
 use self::keeper::{Changed, Keeper};
@@ -68,6 +71,9 @@ pub enum BrokerError {
     /// A port cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Users or rights cannot be read.
+    #[error(transparent)]
+    Auth(#[from] AuthErrors),
     /// The router does not come up.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -77,6 +83,7 @@ pub enum BrokerError {
 pub struct Broker {
     limits: Arc<Limits>,
     counters: Arc<Counters>,
+    access: Arc<Access>,
     registry: Arc<Registry>,
     bus: Arc<Bus>,
     shares: Shares,
@@ -126,6 +133,12 @@ impl Running {
         queue: Arc<Queue>,
         kept: Kept,
     ) -> Result<Running, BrokerError> {
+        let auth = Auth::load(&settings)?;
+        for warning in auth.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let access = Access::new(auth);
+        let users = AccessFiles::of(access.clone(), &settings);
         let mut bound = Vec::new();
         for listener in settings.listeners {
             bound.push(Listener::bind(listener).await?);
@@ -144,6 +157,7 @@ impl Running {
             changed,
             limits,
             counters,
+            access,
             ingest,
             queue,
             pending: Pending::default(),
@@ -158,7 +172,8 @@ impl Running {
         let (listening, keeping) = (CancellationToken::new(), CancellationToken::new());
         let keeper = tokio::spawn(Keeper::new(broker.clone(), stored).run(keeping.clone()));
         let places = bound.iter().map(Listener::place).collect();
-        let reloads = bound.iter().filter_map(Listener::reload).collect();
+        let mut reloads: Vec<Arc<dyn Reload>> = bound.iter().filter_map(Listener::reload).collect();
+        reloads.extend(users.map(|users| Arc::new(users) as Arc<dyn Reload>));
         for listener in bound {
             listeners.spawn(listener.serve(broker.clone(), listening.clone(), tasks.clone()));
         }

@@ -345,6 +345,26 @@ impl Outbound {
         self.bytes
     }
 
+    /// Forgets the messages that wait or are in flight, unless their topic is one to keep.
+    pub(super) fn forget_unless(&mut self, keep: impl Fn(&str) -> bool) {
+        let rows = &mut self.rows;
+        let mut kept = |queued: &Queued| {
+            let stays = keep(&queued.message.topic);
+            if !stays {
+                rows.done(queued.number);
+            }
+            stays
+        };
+        self.retained.retain(&mut kept);
+        self.fleeting.retain(&mut kept);
+        self.queue.retain(&mut kept);
+        self.in_flight.retain(|in_flight| kept(&in_flight.queued));
+        self.sent = self.sent.min(self.in_flight.len());
+        let in_flight = self.in_flight.iter().map(|in_flight| &in_flight.queued);
+        self.bytes = self.fleeting.iter().chain(&self.queue).chain(in_flight).map(Queued::bytes).sum();
+        self.retained_bytes = self.retained.iter().map(Queued::bytes).sum();
+    }
+
     /// Returns the messages that the store does not have yet, and the numbers of those that it may forget.
     pub(super) fn take_changes(&mut self) -> (Vec<Queued>, Vec<u64>) {
         let waiting = self.in_flight.iter().map(|in_flight| &in_flight.queued).chain(&self.queue);

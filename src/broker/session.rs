@@ -16,6 +16,7 @@ use bytes::BytesMut;
 use bytestring::ByteString;
 use tokio::sync::Notify;
 
+use super::auth::Rights;
 use super::bus::{Numbered, Sink};
 use super::counters::Counters;
 use super::keeper::Changed;
@@ -68,6 +69,8 @@ struct State {
     touched: Touched,
     /// The bytes of `outbound` that are counted with those of all sessions.
     counted_bytes: usize,
+    /// What the client that was here last may read; `None` before the first.
+    rights: Option<Arc<Rights>>,
     /// Notified when there is something to write; `None` while the client is away.
     connection: Option<Arc<Notify>>,
     subscriptions: Vec<Subscription>,
@@ -119,6 +122,17 @@ impl Session {
     /// Returns the client's id.
     pub fn client(&self) -> &Arc<str> {
         &self.client
+    }
+
+    /// Gives the session to a client that was let in. What waits for it and it may not read is forgotten: the client
+    /// may be another user than the last, and the rules may be others.
+    pub fn entrust(&self, rights: Arc<Rights>) {
+        let mut state = self.lock();
+        if !rights.are_open() {
+            state.touch(Touched::Slightly);
+            state.outbound.forget_unless(|topic| rights.may_read(topic));
+        }
+        state.rights = Some(rights);
     }
 
     /// Connects the session; what is in flight is sent again.
@@ -191,6 +205,9 @@ impl Session {
         let mut state = self.lock();
         let mut dropped = 0;
         for message in messages {
+            if !state.may_read(&message.topic) {
+                continue;
+            }
             let (qos, identifiers) = (qos.min(message.qos), Identifiers::from(identifier));
             let queued = Queued { message, qos, retain: true, identifiers, share: None, number: 0 };
             dropped += usize::from(!state.outbound.push_retained(queued, &self.limits));
@@ -203,6 +220,9 @@ impl Session {
         let qos = terms.qos.min(message.qos);
         let mut state = self.lock();
         if state.connection.is_none() != away || (away && qos == QoS::AtMostOnce) || state.has_ended {
+            return false;
+        }
+        if !state.may_read(&message.topic) {
             return false;
         }
         let queued = Queued {
@@ -276,7 +296,7 @@ impl Session {
     }
 
     fn enqueue(&self, state: &mut State, queued: Queued) {
-        if queued.qos == QoS::AtMostOnce && state.connection.is_none() {
+        if (queued.qos == QoS::AtMostOnce && state.connection.is_none()) || !state.may_read(&queued.message.topic) {
             return;
         }
         if !self.push(state, queued) {
@@ -373,6 +393,12 @@ impl State {
     /// Notes that what a restart must know has changed.
     fn touch(&mut self, touched: Touched) {
         self.touched = self.touched.max(touched);
+    }
+
+    /// Tells whether the session's client may have a message. Before the first client it is not known who will ask:
+    /// then what waits is judged when one comes.
+    fn may_read(&self, topic: &str) -> bool {
+        self.rights.as_ref().is_none_or(|rights| rights.may_read(topic))
     }
 
     /// Returns the subscriptions among which a filter stands.

@@ -23,6 +23,7 @@ mod code {
     //! MQTT 5 reason codes, section 2.4 of the standard.
     pub(super) const NO_SUBSCRIPTION_EXISTED: u8 = 0x11;
     pub(super) const IMPLEMENTATION_SPECIFIC: u8 = 0x83;
+    pub(super) const NOT_AUTHORIZED: u8 = 0x87;
     pub(super) const TOPIC_FILTER_INVALID: u8 = 0x8F;
     pub(super) const PACKET_TOO_LARGE: u8 = 0x95;
     pub(super) const QUOTA_EXCEEDED: u8 = 0x97;
@@ -64,6 +65,11 @@ impl Inbound {
             return Err(code::TOPIC_FILTER_INVALID);
         }
         let session = &self.holding.session;
+        let read = topic::shared(&wanted.filter).map_or(&*wanted.filter, |(_, filter)| filter);
+        if !self.rights.may_subscribe(read) {
+            self.broker.counters.denied("a subscription", session.client(), &self.rights, &wanted.filter);
+            return Err(code::NOT_AUTHORIZED);
+        }
         let subscription = Subscription {
             filter: message::copy_text(&wanted.filter),
             qos: wanted.qos,
@@ -163,6 +169,7 @@ impl Inbound {
 fn words(code: u8) -> Option<&'static str> {
     match code {
         code::TOPIC_FILTER_INVALID => Some("a filter is not valid"),
+        code::NOT_AUTHORIZED => Some("the access rules deny a filter"),
         code::QUOTA_EXCEEDED => Some("there are as many subscriptions as the hub allows"),
         code::IMPLEMENTATION_SPECIFIC => Some("the hub cannot subscribe now"),
         _ => None,

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Config, Limits, Listener, Pattern, Station};
+use super::{Broker, Config, Limits, Listener, Pattern, Station};
 
 impl Config {
     /// Returns the configuration as TOML that is valid as `hub.toml`, paths absolute.
@@ -65,6 +65,12 @@ impl Config {
         ));
         text.comment(&format!("PID file: {}", absolute(&self.pid)));
         text.line("allow_anonymous", self.broker.allow_anonymous);
+        let Broker { users, password_file, acl_file, .. } = &self.broker;
+        for (key, file) in [("users", users), ("password_file", password_file), ("acl_file", acl_file)] {
+            if let Some(file) = file {
+                text.path(key, file);
+            }
+        }
     }
 
     fn ingest_section(&self, text: &mut Text) {
@@ -176,7 +182,7 @@ fn absolute(path: &Path) -> String {
 }
 
 /// Returns a TOML basic string.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');
     for letter in text.chars() {
         match letter {

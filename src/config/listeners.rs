@@ -232,7 +232,7 @@ fn check_listener(reader: &mut Reader, listener: &str) {
     reader.section(&format!("{listener}.connections"));
     check_tls(reader, &format!("{listener}.tls"));
     let auth = format!("{listener}.connections.auth");
-    reader.refuse(&auth, "users are not supported; remove it, and let the listener be reached from this machine only");
+    reader.refuse(&auth, "plain passwords are not supported; remove it, make the users with `stationhub passwd add NAME`, and name their file with users = \"FILE\" under [broker] in hub.toml");
     for (key, words) in [("name", "a name"), ("listen", ADDRESS)] {
         let full = format!("{listener}.{key}");
         reader.require(&full);

@@ -22,6 +22,7 @@ use tracing::Level;
 use self::reader::Reader;
 use crate::reading::Kind;
 
+pub(crate) use self::effective::quoted;
 pub use self::error::{ConfigErrors, Problem};
 pub use self::listeners::Listener;
 pub use self::sources::Flags;
@@ -71,8 +72,15 @@ pub struct Station {
 pub struct Broker {
     /// The `rumqttd.toml` that was read; `None` stands for the built-in default.
     pub config: Option<PathBuf>,
-    /// Whether clients without a login may come from other machines.
+    /// Whether clients without a login are let in although there are users, and from other machines although there are
+    /// none.
     pub allow_anonymous: bool,
+    /// The hub's own file of users.
+    pub users: Option<PathBuf>,
+    /// A file of users in Mosquitto's format.
+    pub password_file: Option<PathBuf>,
+    /// Access rules in Mosquitto's format.
+    pub acl_file: Option<PathBuf>,
     /// Bounds on what clients may cost.
     pub limits: Limits,
     /// Settings of rumqttd's router.

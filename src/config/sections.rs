@@ -48,6 +48,9 @@ pub(super) fn broker(reader: &mut Reader, base: &Path, flags: &Flags) -> Result<
     let path = reader.path("broker.config", base, "a file", |text| !text.is_empty());
     let path = path.unwrap_or_else(|| base.join("rumqttd.toml"));
     let allow_anonymous = reader.switch("broker.allow_anonymous").unwrap_or(false);
+    let mut file = |key| reader.path(key, base, "a file", |text| !text.is_empty());
+    let (users, password_file) = (file("broker.users"), file("broker.password_file"));
+    let acl_file = file("broker.acl_file");
     let limits = limits(reader);
 
     let mut problems = Vec::new();
@@ -66,7 +69,7 @@ pub(super) fn broker(reader: &mut Reader, base: &Path, flags: &Flags) -> Result<
         bus.listen_on(address);
     }
     problems.append(&mut bus.merge_listeners());
-    if !allow_anonymous {
+    if !allow_anonymous && users.is_none() && password_file.is_none() {
         problems.append(&mut refuse_open(&bus, flags));
     }
     if !problems.is_empty() {
@@ -74,7 +77,7 @@ pub(super) fn broker(reader: &mut Reader, base: &Path, flags: &Flags) -> Result<
     }
     let config = bus.from_file.then_some(path);
     let (router, listeners, warnings) = (bus.router, bus.listeners, bus.warnings);
-    Ok(Broker { config, allow_anonymous, limits, router, listeners, warnings })
+    Ok(Broker { config, allow_anonymous, users, password_file, acl_file, limits, router, listeners, warnings })
 }
 
 /// Refuses listeners that other machines can reach: nobody would have to say who they are.
@@ -84,7 +87,8 @@ fn refuse_open(bus: &Bus, flags: &Flags) -> Vec<Problem> {
         let source = if index == 0 && flags.listen.is_some() { "--listen" } else { &bus.source };
         let text = format!(
             "listener {:?} on {} can be reached by other machines, and there are no users; let it listen on \
-             127.0.0.1, or set allow_anonymous = true under [broker] in hub.toml to let anybody in",
+             127.0.0.1, name a file of users with users = \"FILE\" under [broker] in hub.toml, or set \
+             allow_anonymous = true there to let anybody in",
             listener.name, listener.address
         );
         Problem::new(source, "broker.allow_anonymous", text)

@@ -9,6 +9,7 @@ pub mod mqtt;
 pub mod packet;
 pub mod sensor;
 pub mod tls;
+pub mod users;
 pub mod v5;
 pub mod watch;
 pub mod websocket;
