@@ -133,7 +133,9 @@ impl Bench {
         match (target, &self.mosquitto) {
             (Target::Mosquitto, Some(binary)) => Server::mosquitto_with(binary, &self.place, WINDOW, QUEUE),
             _ => {
-                let limits = format!("inflight = {WINDOW}\nsession_queue_messages = {QUEUE}\nconnections = 1100\n");
+                let limits = format!(
+                    "inflight = {WINDOW}\nsession_queue_messages = {QUEUE}\nconnections = 1100\nconnections_per_address = 1100\n"
+                );
                 Server::hub_with(&self.hub, &self.place, None, &format!("[broker.limits]\n{limits}"))
             }
         }

@@ -130,6 +130,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
 
     /// Opens the session and serves it until its end.
     async fn session(&mut self, connect: Connect, user: Option<Arc<str>>, door: &Door, broker: &Arc<Broker>) {
+        let Some(_place) = broker.addresses.enter(door.peer.ip(), broker.limits.connections_per_address) else {
+            return self.turn_away(&connect, &Refusal::of_address(), door, broker).await;
+        };
         let Admitted { mut attachment, assigned, rights, will } = match admit(&connect, user, broker) {
             Ok(admitted) => admitted,
             Err(refusal) => return self.turn_away(&connect, &refusal, door, broker).await,

@@ -33,6 +33,12 @@ pub(super) struct Admitted {
 }
 
 impl Refusal {
+    /// As many clients as may are connected from one address.
+    pub(super) fn of_address() -> Refusal {
+        let text = "as many clients are connected from its address as broker.limits.connections_per_address allows";
+        Refusal { code_v4: 3, code_v5: 0x97, text: text.to_owned() }
+    }
+
     fn of_login(refusal: auth::Refusal, connect: &Connect) -> Refusal {
         let client = connect.client_id.escape_debug();
         let text = match &connect.username {

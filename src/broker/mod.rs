@@ -6,6 +6,7 @@
 //!
 //! Data flows listener → (transport →) connection → (ingest → store's queue) and (bus → session → connection).
 
+mod addresses;
 mod alias;
 pub mod auth;
 pub mod bus;
@@ -46,6 +47,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::addresses::Addresses;
 use self::auth::{Access, AccessFiles, Auth, AuthErrors};
 use self::bus::{Bounds, Bus, BusError};
 use self::counters::Counters;
@@ -92,6 +94,7 @@ pub struct Broker {
     ingest: Arc<Ingest>,
     queue: Arc<Queue>,
     pending: Pending,
+    addresses: Arc<Addresses>,
     partial: Arc<Partial>,
     connections: CancellationToken,
     drained: CancellationToken,
@@ -161,6 +164,7 @@ impl Running {
             ingest,
             queue,
             pending: Pending::default(),
+            addresses: Arc::default(),
             connections: CancellationToken::new(),
             drained: CancellationToken::new(),
             started_ms: now_ms(),
