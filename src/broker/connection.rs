@@ -58,6 +58,10 @@ where
         Ok(connect) => connect,
         Err(reason) => return door.refuse(&broker, &reason),
     };
+    let Some(_spot) = broker.crowd.enter(door.peer.ip(), broker.limits.connections_per_address) else {
+        broker.pending.leave(&door.evicted);
+        return socket.turn_away(&connect, &Refusal::of_crowd(), &door, &broker).await;
+    };
     let user = log_in(&connect, &door, &broker).await;
     broker.pending.leave(&door.evicted);
     match user {

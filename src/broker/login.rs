@@ -33,6 +33,11 @@ pub(super) struct Admitted {
 }
 
 impl Refusal {
+    pub(super) fn of_crowd() -> Refusal {
+        let text = "its address has as many clients as broker.limits.connections_per_address allows".to_owned();
+        Refusal { code_v4: 3, code_v5: 0x97, text }
+    }
+
     fn of_login(refusal: auth::Refusal, connect: &Connect) -> Refusal {
         let client = connect.client_id.escape_debug();
         let text = match &connect.username {
