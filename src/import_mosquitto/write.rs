@@ -88,10 +88,7 @@ fn read(path: &Path) -> Result<String, ImportError> {
 fn passwords(path: &Path, text: &str, notes: &mut Vec<String>) -> String {
     let wrong = Users::parse(text).err().unwrap_or_default();
     for (line, why) in &wrong {
-        notes.push(format!(
-            "{}:{line}: {why}; the line is left out, as Mosquitto does not take it either",
-            path.display()
-        ));
+        notes.push(format!("{}:{line}: {why}; the line is left out", path.display()));
     }
     let is_good = |index: usize| wrong.iter().all(|(line, _)| *line != index + 1);
     let lines = text.lines().enumerate().filter(|(index, _)| is_good(*index));
