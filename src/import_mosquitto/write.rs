@@ -132,8 +132,11 @@ fn table(listener: &Listener, number: usize, payload_bytes_max: u64) -> String {
 }
 
 fn hub(plan: &Plan, broker: &str) -> String {
-    let mut text =
-        format!("# Made from a mosquitto.conf; docs/configuration.md says what else there is.\n\n[broker]\n{broker}");
+    let mut text = format!(
+        "# Made from a mosquitto.conf; docs/configuration.md says what else there is.\n\n\
+         # [store]\n# path = \"/var/lib/stationhub/weather_data.db\"   # without it, weather_data.db beside this file\n\n\
+         [broker]\n{broker}"
+    );
     if !plan.limits.is_empty() {
         text += "\n[broker.limits]\n";
     }
