@@ -335,10 +335,12 @@ fn no_secret_reaches_a_log_an_output_or_an_error() {
     let hub = site.start();
     for version in VERSIONS {
         Connect::new(version, "c").login("sensor", SECRET).open(hub.mqtt).publish_through("b", b"", 0);
-        Connect::new(version, "c").login("sensor", WRONG).refused(hub.mqtt);
-        Connect::new(version, "c").login("nobody", WRONG).refused(hub.mqtt);
-        // The password where the name should be.
-        Connect::new(version, "c").login(SECRET, "sensor").refused(hub.mqtt);
+        // The second has the password where the name should be. Each refusal takes longer than the last, so they are few.
+        let wrong =
+            if version == 4 { [("sensor", WRONG), (SECRET, "sensor")] } else { [("nobody", WRONG), ("", SECRET)] };
+        for (name, password) in wrong {
+            Connect::new(version, "c").login(name, password).refused(hub.mqtt);
+        }
         // A CONNECT that is broken after the password.
         let mut broken = Connect::new(version, "c").login("sensor", SECRET).bytes();
         broken[1] += 1;
