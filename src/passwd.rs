@@ -124,6 +124,8 @@ fn read(path: &Path) -> Result<Users, PasswdError> {
 /// user that the hub runs as.
 fn write(path: &Path, users: &Users) -> Result<(), PasswdError> {
     let failed = |source| PasswdError::System { doing: format!("cannot write {}", path.display()), source };
+    // Behind a link, the file is what is replaced, not the link.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
