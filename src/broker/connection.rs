@@ -327,7 +327,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         inbound.write_acks(&mut self.output);
         let session = &serving.attachment.holding.session;
         let mut pen = Pen { out: &mut self.output, outlet: serving.outlet, aliases: &mut self.aliases };
-        let written = session.write_to(&mut pen, OUTPUT_BYTES_MAX);
+        let written = session.write_to(serving.wake, &mut pen, OUTPUT_BYTES_MAX);
         if written > 0 {
             Counters::add(&serving.broker.counters.delivered, written);
         }
