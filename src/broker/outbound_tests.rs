@@ -23,6 +23,10 @@ impl Dice {
 fn limits() -> Limits {
     Limits {
         connections: 1,
+        connections_per_address: 1,
+        queued_bytes: usize::MAX,
+        partial_bytes: 1,
+        topics: 1,
         connections_pending: 1,
         inflight: 10,
         session_queue_messages: 20,
@@ -49,7 +53,7 @@ fn queued(number: u64, qos: QoS) -> Queued {
         expires: None,
     };
     let identifiers = Identifiers::from(number.is_multiple_of(2).then_some(1));
-    Queued { message: Arc::new(message), qos, retain: false, identifiers, share: None }
+    Queued { message: Arc::new(message), qos, retain: false, identifiers, share: None, number: 0 }
 }
 
 /// What the client and the publishers did, as far as it matters.
