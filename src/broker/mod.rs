@@ -6,13 +6,13 @@
 //!
 //! Data flows listener → (transport →) connection → (ingest → store's queue) and (bus → session → connection).
 
-mod addresses;
 mod alias;
 pub mod auth;
 pub mod bus;
 mod connack;
 mod connection;
 pub mod counters;
+mod crowd;
 mod door;
 mod end;
 mod inbound;
@@ -47,10 +47,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::addresses::Addresses;
 use self::auth::{Access, AccessFiles, Auth, AuthErrors};
 use self::bus::{Bounds, Bus, BusError};
 use self::counters::Counters;
+use self::crowd::Crowd;
 use self::keeper::{Changed, Keeper};
 use self::listener::{ListenError, Listener, Pending};
 use self::message::Message;
@@ -94,8 +94,8 @@ pub struct Broker {
     ingest: Arc<Ingest>,
     queue: Arc<Queue>,
     pending: Pending,
-    addresses: Arc<Addresses>,
     partial: Arc<Partial>,
+    crowd: Arc<Crowd>,
     connections: CancellationToken,
     drained: CancellationToken,
     started_ms: i64,
@@ -164,7 +164,7 @@ impl Running {
             ingest,
             queue,
             pending: Pending::default(),
-            addresses: Arc::default(),
+            crowd: Arc::default(),
             connections: CancellationToken::new(),
             drained: CancellationToken::new(),
             started_ms: now_ms(),

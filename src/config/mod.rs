@@ -96,7 +96,7 @@ pub struct Broker {
 pub struct Limits {
     /// Established connections.
     pub connections: usize,
-    /// Established connections from one address.
+    /// Established connections of one address.
     pub connections_per_address: usize,
     /// Sockets that have not sent their CONNECT.
     pub connections_pending: usize,

@@ -268,7 +268,6 @@ fn the_effective_configuration_feeds_back_to_the_same() {
         allow_anonymous = true
         [broker.limits]
         connections = 11
-        connections_per_address = 1100
         connections_pending = 12
         inflight = 13
         session_queue_messages = 14
