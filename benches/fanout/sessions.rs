@@ -82,3 +82,11 @@ fn take(session: &mut TcpStream) -> Result<()> {
     session.write_all(&[0x40, 2, body[id], body[id + 1]])?;
     Ok(())
 }
+
+/// Reads all that comes, in a thread, until the server closes.
+pub(crate) fn read_on(mut session: TcpStream) {
+    std::thread::spawn(move || {
+        let mut inbox = vec![0; 256 * 1024];
+        while session.read(&mut inbox).is_ok_and(|read| read > 0) {}
+    });
+}
