@@ -27,7 +27,6 @@ mod registry;
 mod restore;
 mod retained;
 mod rows;
-mod seen;
 mod session;
 mod share;
 mod subscribing;
