@@ -109,7 +109,7 @@ impl Running {
     ) -> Result<Running, BrokerError> {
         let mut bound = Vec::new();
         for listener in settings.listeners {
-            bound.push(Listener::bind(listener).await?);
+            bound.push(Listener::bind(listener)?);
         }
         let limits = Arc::new(settings.limits);
         let counters: Arc<Counters> = Arc::default();
