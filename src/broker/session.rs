@@ -22,7 +22,6 @@ use super::counters::Counters;
 use super::keeper::Changed;
 use super::message::Message;
 use super::outbound::{Identifiers, Outbound, Pen, Queued};
-use super::seen::Seen;
 use super::wire::{AckKind, QoS, Version};
 use crate::config::Limits;
 use crate::log::Rate;
@@ -77,8 +76,6 @@ struct State {
     subscriptions: Vec<Subscription>,
     /// The shared ones, whose messages come from their groups, not from the bus.
     shared: Vec<Subscription>,
-    /// To deliver a message once that several filters match.
-    seen: Seen,
     outbound: Outbound,
     received: HashSet<u16>,
     dropped: u64,
@@ -389,12 +386,13 @@ impl Drop for Session {
 }
 
 impl Sink for Session {
+    fn wants(&self, topic: &str) -> bool {
+        self.lock().subscriptions.iter().any(|subscription| topic::matches(&subscription.filter, topic))
+    }
+
     fn take(&self, messages: &mut Vec<Numbered>) {
         let mut state = self.lock();
-        for Numbered { number, message } in messages.drain(..) {
-            if state.is_repeated(number) {
-                continue;
-            }
+        for Numbered { message, .. } in messages.drain(..) {
             if let Some(queued) = state.wanted(&self.client, message) {
                 self.enqueue(&mut state, queued);
             }
@@ -420,11 +418,6 @@ impl State {
     /// Returns the subscriptions among which a filter stands.
     fn list(&mut self, filter: &str) -> &mut Vec<Subscription> {
         if topic::is_shared(filter) { &mut self.shared } else { &mut self.subscriptions }
-    }
-
-    /// Tells whether a message came already, by another filter.
-    fn is_repeated(&mut self, number: u64) -> bool {
-        (self.subscriptions.len() > 1 || !self.seen.is_empty()) && self.seen.is_repeated(number)
     }
 
     /// Returns a message as the subscriptions that match it want it, if any does.
