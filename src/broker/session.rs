@@ -32,6 +32,7 @@ pub(super) use self::kept::Restored;
 /// How often it is said that a subscriber cannot keep up.
 const DROPPED_LINE_INTERVAL: Duration = Duration::from_secs(60);
 const QUEUE_FULL: &str = "a subscriber cannot keep up: its queue is full and messages to it are dropped";
+const LOST: &str = "a subscriber has left that could not keep up: so many messages were lost to its session";
 const TOO_LARGE: &str = "messages are dropped that are larger than the packets that their subscriber takes";
 
 /// A subscription with its options.
@@ -78,6 +79,8 @@ struct State {
     outbound: Outbound,
     received: HashSet<u16>,
     dropped: u64,
+    /// Of these, how many the log knows of.
+    told: u64,
     has_ended: bool,
 }
 
@@ -148,6 +151,9 @@ impl Session {
             state.touch(Touched::Surely);
             let dropped = state.outbound.end(&self.limits);
             self.count_dropped(&mut state, dropped, QUEUE_FULL);
+            if state.dropped > state.told && self.counters.dropped_lines.allows() {
+                self.tell_dropped(&mut state, LOST);
+            }
         }
     }
 
@@ -325,9 +331,15 @@ impl Session {
         }
         state.dropped += count as u64;
         Counters::add(&self.counters.dropped, count);
-        if self.dropped_lines.allows() {
-            tracing::warn!(client = %self.client.escape_debug(), dropped = state.dropped, "{why}");
+        // Each session says it once in a while; a crowd of sessions together no more often than all else is said.
+        if self.dropped_lines.allows() && self.counters.dropped_lines.allows() {
+            self.tell_dropped(state, why);
         }
+    }
+
+    fn tell_dropped(&self, state: &mut State, why: &str) {
+        state.told = state.dropped;
+        tracing::warn!(client = %self.client.escape_debug(), dropped = state.dropped, "{why}");
     }
 
     fn lock(&self) -> Locked<'_> {
