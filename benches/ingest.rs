@@ -17,12 +17,16 @@
 //! | `SLOWSYNC_MS` | what the slow disk adds to a sync (10) |
 //! | `BENCH_DIR` | where databases are put (under `target/`); never a tmpfs |
 
+#[path = "ingest/figures.rs"]
+mod figures;
 #[path = "ingest/floor.rs"]
 mod floor;
 #[path = "ingest/generator.rs"]
 mod generator;
 #[path = "ingest/histogram.rs"]
 mod histogram;
+#[path = "ingest/machine.rs"]
+mod machine;
 #[path = "ingest/packet.rs"]
 mod packet;
 #[path = "ingest/process.rs"]
@@ -33,19 +37,19 @@ mod report;
 mod target;
 
 use std::env;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::str::FromStr;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
+use figures::grouped;
 use floor::SlowSync;
 use generator::{Generator, Shape, Until};
+use machine::{find_mosquitto, setting, span};
 use process::{Memory, memory};
-use report::{Cell, Report, grouped};
+use report::{Cell, Report};
 use target::{Measurement, Server, measure};
 
 const SHAPES: [(usize, usize); 6] = [(1, 1), (1, 20), (10, 1), (10, 20), (100, 1), (100, 20)];
@@ -53,9 +57,6 @@ const SAMPLE_EVERY: u64 = 100_000;
 const SAMPLES: u64 = 10;
 /// How long 100,000 readings may take.
 const SAMPLE_DEADLINE: Duration = Duration::from_secs(120);
-const SECONDS_MAX: f64 = 3600.0;
-/// The `f_type` of a tmpfs (statfs(2)): syncs there cost nothing.
-const TMPFS_MAGIC: i64 = 0x0102_1994;
 
 fn main() -> ExitCode {
     match run() {
@@ -118,16 +119,7 @@ struct Bench {
 impl Bench {
     fn new(seconds: f64, rounds: usize) -> Result<Self> {
         ensure!((1..=1000).contains(&rounds), "BENCH_ROUNDS: {rounds} is not 1 to 1000");
-        let hub = env::var_os("STATIONHUB_BIN").map(PathBuf::from);
-        let hub = hub.or_else(|| option_env!("CARGO_BIN_EXE_stationhub").map(PathBuf::from));
-        let hub = hub.ok_or_else(|| anyhow!("no hub: set STATIONHUB_BIN"))?;
-        // A hub runs in a directory of its own, where a relative path would lead elsewhere.
-        let hub = hub.canonicalize().with_context(|| format!("no hub at {}", hub.display()))?;
-        let place = env::var_os("BENCH_DIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-        fs::create_dir_all(&place)?;
-        let place = place.canonicalize()?;
-        let on_tmpfs = rustix::fs::statfs(&place)?.f_type as i64 == TMPFS_MAGIC;
-        ensure!(!on_tmpfs, "{} is a tmpfs, where syncs cost nothing: set BENCH_DIR", place.display());
+        let (hub, place) = (machine::hub()?, machine::place()?);
         let sync_ms = setting("SLOWSYNC_MS", 10)?;
         Ok(Self { hub, mosquitto: find_mosquitto(), place, duration: span(seconds)?, rounds, sync_ms })
     }
@@ -146,7 +138,7 @@ impl Bench {
             }
         };
         let million = if with_million { self.million()? } else { Vec::new() };
-        let about = self.about();
+        let about = machine::about(self.mosquitto.as_deref());
         let seconds = self.duration.as_secs_f64();
         Ok(Report { about, seconds, rounds: self.rounds, fast, slow, million }.markdown())
     }
@@ -215,17 +207,6 @@ impl Bench {
         println!("{}", told(Target::Hub, &self.load(hub, shape)?));
         Ok(())
     }
-
-    /// Says what was measured on what.
-    fn about(&self) -> String {
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let cpu =
-            cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("CPU", |it| it.1);
-        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let mosquitto = self.mosquitto.as_deref().and_then(version_of).unwrap_or("without Mosquitto".to_owned());
-        format!("{cores} cores of {cpu}, Linux {}, {mosquitto}.", kernel.trim())
-    }
 }
 
 /// Loads the server at `addr`, whatever it is, and tells what its clients saw.
@@ -256,29 +237,4 @@ fn told(target: Target, seen: &Measurement) -> String {
         seen.rss_mib,
         seen.peak_mib
     )
-}
-
-fn find_mosquitto() -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let more = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    env::split_paths(&path).chain(more).map(|dir| dir.join("mosquitto")).find(|file| file.is_file())
-}
-
-/// Returns the first line of Mosquitto's help, which is all it says of its version.
-fn version_of(binary: &Path) -> Option<String> {
-    let help = Command::new(binary).arg("-h").output().ok()?;
-    Some(String::from_utf8_lossy(&help.stdout).lines().next()?.to_owned())
-}
-
-/// Returns the environment's value of `name`, or `default`.
-fn setting<T: FromStr>(name: &str, default: T) -> Result<T> {
-    match env::var(name) {
-        Ok(text) => text.parse().map_err(|_| anyhow!("{name}: {text:?} is no number for it")),
-        Err(_) => Ok(default),
-    }
-}
-
-fn span(seconds: f64) -> Result<Duration> {
-    ensure!(seconds > 0.0 && seconds <= SECONDS_MAX, "{seconds} seconds: want more than 0, at most {SECONDS_MAX}");
-    Ok(Duration::from_secs_f64(seconds))
 }

@@ -75,6 +75,11 @@ pub enum Command {
     Status(StatusArgs),
     /// Play a weather station to any broker, so that the hub can be tried without hardware
     Simulate(SimulateArgs),
+    /// Add, change, list or remove users of the MQTT broker
+    #[command(subcommand)]
+    Passwd(PasswdCommand),
+    /// Read a mosquitto.conf and write the configuration that does the same; tell what has no counterpart
+    ImportMosquitto(ImportMosquittoArgs),
     /// Show what was rejected, and why
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
@@ -86,6 +91,51 @@ pub struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// What can be done with users.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PasswdCommand {
+    /// Add a user, or change the password of one that is there; the password is asked for, or read from standard input
+    #[command(visible_alias = "set")]
+    Add(PasswdUserArgs),
+    /// Remove a user
+    Remove(PasswdUserArgs),
+    /// List the users' names
+    List(PasswdArgs),
+}
+
+/// Flags of `passwd` for one user.
+#[derive(Args, Clone, Debug)]
+pub struct PasswdUserArgs {
+    /// The user's name
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Which file.
+    #[command(flatten)]
+    pub file: PasswdArgs,
+}
+
+/// Flags of `passwd`.
+#[derive(Args, Clone, Debug)]
+pub struct PasswdArgs {
+    /// File of users, instead of broker.users
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// Flags of `import-mosquitto`.
+#[derive(Args, Clone, Debug)]
+pub struct ImportMosquittoArgs {
+    /// The mosquitto.conf
+    #[arg(value_name = "FILE")]
+    pub conf: PathBuf,
+    /// Directory to write rumqttd.toml and hub.toml to
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// Overwrite what is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// What can be done with the quarantine.
@@ -128,6 +178,12 @@ pub struct SimulateArgs {
     /// Number that decides the weather; the same seed at the same time makes the same weather
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
+    /// User to log in as
+    #[arg(long, value_name = "NAME", requires = "password_file")]
+    pub username: Option<String>,
+    /// File whose first line is the user's password
+    #[arg(long, value_name = "FILE", requires = "username")]
+    pub password_file: Option<PathBuf>,
 }
 
 impl Cli {
@@ -160,6 +216,7 @@ impl From<SimulateArgs> for simulate::Options {
             qos: args.qos,
             count: args.count,
             seed: args.seed,
+            login: args.username.zip(args.password_file),
         }
     }
 }
@@ -208,7 +265,15 @@ mod tests {
 
     #[test]
     fn every_command_takes_the_configuration_and_the_database() {
-        for command in ["run", "check", "status --json", "simulate", "quarantine list --limit 3 --json"] {
+        for command in [
+            "run",
+            "check",
+            "status --json",
+            "simulate",
+            "quarantine list --limit 3 --json",
+            "passwd list",
+            "passwd add me",
+        ] {
             let flags = parse(&format!("stationhub {command} --config a --db b")).unwrap().flags();
             assert!(flags.config.is_some() && flags.db.is_some(), "{command}");
         }
@@ -226,6 +291,9 @@ mod tests {
             "stationhub simulate --topic a/#",
             "stationhub simulate --broker mqtt://x",
             "stationhub quarantine",
+            "stationhub passwd",
+            "stationhub passwd add",
+            "stationhub import-mosquitto",
             "stationhub status --listen c",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");

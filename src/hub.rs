@@ -17,18 +17,21 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::broker::bus::{Bus, Canary};
-use crate::broker::{BrokerError, Running};
+use crate::broker::{BrokerError, Place, Running};
 use crate::config::Config;
 use crate::health::{Health, Watched};
 use crate::http::{self, OwnersSocket};
 use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
-use crate::store::{Queue, Settings, StoreError, Writer};
+use crate::reload::Reloads;
+use crate::store::{Kept, Queue, Reader, Settings, StoreError, Writer};
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
 /// SQLite's busy timeout to it, and all has to end within 10 s.
 const STORE_END_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long the broker may take to hand its last changes to the store.
+const KEEP_TIME_MAX: Duration = Duration::from_secs(1);
 const SESSIONS_END_TIME_MAX: Duration = Duration::from_millis(1500);
 const WRITER: &str = "the thread that writes to the database";
 const ROUTER_LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -74,6 +77,7 @@ pub enum HubError {
 struct Ready {
     pid: u32,
     mqtt: Vec<String>,
+    listeners: Vec<Place>,
     http: Option<String>,
 }
 
@@ -83,11 +87,24 @@ struct Ready {
 /// [`HubError`], with its reason.
 pub async fn run(config: Config) -> Result<(), HubError> {
     let _locks = lock::take(&config.pid, &config.store.path)?;
-    let log_file = log::start(&log::Settings {
+    let log = log::start(&log::Settings {
         level: config.log.level.to_string().to_lowercase(),
         file: config.log.file.clone(),
         silent: !config.log.stderr,
     })?;
+    let ended = run_logged(&config, log.file().cloned()).await;
+    if let Err(error) = &ended
+        && log.file().is_some()
+    {
+        // To stderr it goes as the command's last word.
+        error!("{error}");
+    }
+    log.flush();
+    ended
+}
+
+/// Runs the hub with its locks held and its log set up.
+async fn run_logged(config: &Config, log_file: Option<LogFile>) -> Result<(), HubError> {
     let mut signals = Signals::listen(log_file)?;
     if let Some(path) = &config.ready_file {
         remove_stale(path)?;
@@ -99,7 +116,10 @@ pub async fn run(config: Config) -> Result<(), HubError> {
         database = %config.store.path.display(),
         "stationhub starts"
     );
-    let hub = Hub::start(&config).await?;
+    for warning in &config.broker.warnings {
+        warn!("{warning}");
+    }
+    let hub = Hub::start(config).await?;
     if let Some(path) = &config.ready_file {
         write_ready_file(path, &hub.ready())?;
     }
@@ -112,6 +132,7 @@ struct Hub {
     writer: Writer,
     broker: Running,
     health: Arc<Health>,
+    reloads: Arc<Reloads>,
     http_address: Option<String>,
     background: CancellationToken,
     tasks: TaskTracker,
@@ -141,7 +162,8 @@ impl Hub {
             clock_skew_ms_max: u64::try_from(config.ingest.clock_skew_max.as_millis()).unwrap_or(u64::MAX),
         };
         let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits));
-        let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone()).await?;
+        let kept = kept(&config.store.path).await;
+        let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone(), kept).await?;
         let canary = Canary::open(&broker.bus()).await.map_err(BrokerError::from)?;
         let watched = Watched {
             progress: writer.progress(),
@@ -154,6 +176,7 @@ impl Hub {
         let mut hub = Hub {
             database: config.store.path.clone(),
             writer,
+            reloads: Reloads::new(broker.reloads()),
             broker,
             health: Arc::new(Health::new(watched, &config.health)),
             http_address: None,
@@ -167,9 +190,10 @@ impl Hub {
     /// Starts what watches and tells: the hub serves its clients without it, too.
     async fn start_background(&mut self, config: &Config) {
         let (health, stop) = (&self.health, &self.background);
-        for address in self.broker.addresses() {
-            info!("MQTT is served on {address}");
+        for Place { name, kind, address } in self.broker.places() {
+            info!("MQTT is served on {address} (listener {name:?}, {kind})");
         }
+        self.tasks.spawn(self.reloads.clone().serve(stop.clone()));
         if let Some(address) = config.http.listen {
             let bound = http::bind(address).await;
             self.http_address =
@@ -195,28 +219,30 @@ impl Hub {
     fn ready(&self) -> Ready {
         Ready {
             pid: std::process::id(),
-            mqtt: self.broker.addresses().iter().map(ToString::to_string).collect(),
+            mqtt: self.broker.places().iter().map(|place| place.address.to_string()).collect(),
+            listeners: self.broker.places().to_vec(),
             http: self.http_address.clone(),
         }
     }
 
     async fn serve(mut self, signals: &mut Signals) -> Result<(), HubError> {
-        let bus = self.broker.bus();
+        let (bus, reloads) = (self.broker.bus(), self.reloads.clone());
         let ended = tokio::select! {
-            () = signals.stop() => Ended::BySignal,
+            () = signals.stop(&reloads) => Ended::BySignal,
             end = self.writer.ended() => Ended::Writer(end),
             () = router_ends(&bus) => Ended::Router,
         };
         tokio::select! {
             result = self.stop(ended) => result,
-            () = signals.stop() => Err(HubError::Hurried),
+            () = signals.stop(&reloads) => Err(HubError::Hurried),
         }
     }
 
     /// Stops everything in order, and tells why.
-    async fn stop(self, ended: Ended) -> Result<(), HubError> {
+    async fn stop(mut self, ended: Ended) -> Result<(), HubError> {
         info!("stationhub stops");
         self.broker.stop_reading().await;
+        self.broker.keep_the_last(KEEP_TIME_MAX).await;
         let (unexpected, written) = match ended {
             Ended::Writer(end) => (Some(WRITER), end),
             Ended::Router => (Some("the message router"), self.writer.stop(STORE_END_TIME_MAX).await),
@@ -236,6 +262,20 @@ impl Hub {
                 Ok(())
             }
         }
+    }
+}
+
+/// Reads what the broker keeps over a restart; a database that cannot be read now is no reason not to start.
+async fn kept(database: &Path) -> Kept {
+    let path = database.to_owned();
+    let read = tokio::task::spawn_blocking(move || Reader::open(&path)?.kept()).await;
+    match read {
+        Ok(Ok(kept)) => kept,
+        Ok(Err(error)) => {
+            warn!("{error}; the hub starts without them");
+            Kept::default()
+        }
+        Err(_) => Kept::default(),
     }
 }
 
@@ -298,13 +338,13 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal to stop, and reopens the log meanwhile as often as it is asked to.
-    async fn stop(&mut self) {
+    /// Waits for a signal to stop; meanwhile reopens the log, and has files read anew, as often as it is asked to.
+    async fn stop(&mut self, reloads: &Reloads) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => return,
+                _ = self.hang_up.recv() => reloads.ask(),
                 _ = self.reopen.recv() => self.reopen_log(),
             }
         }

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use stationhub::cli::{Cli, Command, QuarantineCommand, QuarantineListArgs};
+use stationhub::broker::auth::Auth;
+use stationhub::cli::{Cli, Command, ImportMosquittoArgs, PasswdCommand, QuarantineCommand, QuarantineListArgs};
 use stationhub::config::Config;
 use stationhub::http::client::ClientError;
 use stationhub::store::Reader;
-use stationhub::{http, hub, simulate};
+use stationhub::{http, hub, import_mosquitto, passwd, simulate};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +27,10 @@ mod exit {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::Simulate(args)) = cli.command {
-        return finish(play(args.into()));
+    match cli.command {
+        Some(Command::Simulate(args)) => return finish(play(args.into())),
+        Some(Command::ImportMosquitto(args)) => return finish(import(&args)),
+        _ => {}
     }
     let config = match Config::load(&cli.flags(), std::env::vars_os()) {
         Ok(config) => config,
@@ -36,6 +39,12 @@ fn main() -> ExitCode {
             return ExitCode::from(exit::USAGE);
         }
     };
+    if let None | Some(Command::Run(_) | Command::Check(_)) = &cli.command
+        && let Err(errors) = Auth::load(&config.broker)
+    {
+        eprintln!("{errors}");
+        return ExitCode::from(exit::USAGE);
+    }
     match cli.command {
         None | Some(Command::Run(_)) => finish(run(config)),
         Some(Command::Check(_)) => {
@@ -44,7 +53,8 @@ fn main() -> ExitCode {
         }
         Some(Command::Status(args)) => status(&config, args.json).unwrap_or_else(|error| finish(Err(error))),
         Some(Command::Quarantine(QuarantineCommand::List(args))) => finish(quarantine(&config, &args)),
-        Some(Command::Simulate(_)) => ExitCode::SUCCESS,
+        Some(Command::Passwd(command)) => finish(users(config, command)),
+        Some(Command::Simulate(_) | Command::ImportMosquitto(_)) => ExitCode::SUCCESS,
     }
 }
 
@@ -73,17 +83,11 @@ fn runtime() -> anyhow::Result<Runtime> {
 
 fn run(config: Config) -> anyhow::Result<()> {
     let runtime = runtime()?;
-    let in_file = config.log.file.is_some();
     let ended = runtime.block_on(hub::run(config));
     // A thread that is stuck in the system must not keep the hub from ending.
     runtime.shutdown_background();
-    ended.map_err(|error| {
-        if in_file {
-            tracing::error!("{error}");
-        }
-        // Its words name their cause already.
-        anyhow::Error::msg(error.to_string())
-    })
+    // Its words name their cause already.
+    ended.map_err(|error| anyhow::Error::msg(error.to_string()))
 }
 
 fn play(options: simulate::Options) -> anyhow::Result<()> {
@@ -116,6 +120,20 @@ fn status(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
         print_line(http::client::in_words(&report).trim_end())?;
     }
     Ok(if report["status"] == "ok" { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+fn users(config: Config, command: PasswdCommand) -> anyhow::Result<()> {
+    let configured = config.broker.users;
+    let said = match command {
+        PasswdCommand::Add(args) => passwd::add(args.file.file.or(configured), &args.name),
+        PasswdCommand::Remove(args) => passwd::remove(args.file.file.or(configured), &args.name),
+        PasswdCommand::List(args) => passwd::list(args.file.or(configured)),
+    }?;
+    if said.is_empty() { Ok(()) } else { print_line(&said) }
+}
+
+fn import(args: &ImportMosquittoArgs) -> anyhow::Result<()> {
+    print_line(import_mosquitto::run(&args.conf, &args.out, args.force)?.trim_end())
 }
 
 fn quarantine(config: &Config, args: &QuarantineListArgs) -> anyhow::Result<()> {

@@ -2,6 +2,9 @@
 //!
 //! Owns their validity and their matching, as both OASIS standards have it (MQTT 3.1.1 and 5, section 4.7). Pure.
 
+/// A filter that is this long counts as two subscriptions, bytes.
+const WEIGHT_BYTES: usize = 256;
+
 /// Tells whether a filter may be subscribed to: not empty, `+` alone in its level, `#` alone in the last.
 pub fn valid_filter(filter: &str) -> bool {
     if filter.is_empty() || filter.contains('\0') {
@@ -37,6 +40,12 @@ pub fn matches(filter: &str, name: &str) -> bool {
         }
     }
     levels.next().is_none()
+}
+
+/// Returns as how many subscriptions a filter counts where they are limited: more than one where it is very long, so that
+/// a limit on their number is one on their bytes.
+pub fn weight(filter: &str) -> usize {
+    1 + filter.len() / WEIGHT_BYTES
 }
 
 /// Tells whether a filter is a shared subscription.

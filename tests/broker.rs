@@ -1,7 +1,7 @@
 //! The hub as an MQTT broker: what any client may expect while it is connected, in 3.1.1 and 5 on one port.
 //!
-//! Owns delivery, filters, keep-alive and the regressions of the stock server. Sessions are in `sessions.rs`, wrong
-//! packets in `bad_input.rs`.
+//! Owns delivery, filters and keep-alive. Sessions are in `sessions.rs`, wrong packets in `bad_input.rs`, what the stock
+//! server gets wrong in `stock_faults.rs` and `stock_answers.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -252,81 +252,13 @@ fn keep_alive_closes_the_silent_and_spares_the_rest() {
 }
 
 #[test]
-fn client_ids_with_wildcards_connect_again_and_again() {
+fn two_clients_without_an_id_are_not_one() {
     let site = Site::new();
     let hub = site.start();
     for version in VERSIONS {
-        for id in ["x+y", "a/#", "$SYS", "ü", "two words", "quote'\"; DROP TABLE source"] {
-            for _ in 0..3 {
-                let mut client = Connect::new(version, id).open(hub.mqtt);
-                client.subscribe("a", 1);
-                client.publish_through("a", id.as_bytes(), 1);
-                assert_eq!(client.receive().payload, id.as_bytes());
-            }
-        }
-        // Without an id, the broker makes one up: these two are not one client.
         let mut first = Connect::new(version, "").open(hub.mqtt);
         let mut second = Connect::new(version, "").open(hub.mqtt);
         first.ping();
         second.ping();
-    }
-}
-
-#[test]
-fn an_unknown_pubrel_and_an_unasked_puback_are_no_reason_to_leave() {
-    let site = Site::new();
-    let hub = site.start();
-    for version in VERSIONS {
-        let mut client = Connect::new(version, "confused").open(hub.mqtt);
-        client.pubrel(77);
-        client.send(&[0x40, 2, 0, 77]).unwrap();
-        client.ping();
-    }
-}
-
-#[test]
-fn properties_of_mqtt_5_do_not_reach_mqtt_3() {
-    let site = Site::new();
-    let hub = site.start();
-    let mut old = Connect::new(4, "old").open(hub.mqtt);
-    let mut new = Connect::new(5, "new").open(hub.mqtt);
-    old.subscribe("a", 1);
-    new.subscribe("a", 1);
-    // Payload format, content type, correlation data and a user property.
-    let properties =
-        [&[1, 1, 3][..], &text("text/plain"), &[9], &text("42"), &[38], &text("unit"), &text("hPa")].concat();
-    let body = [&text("a")[..], &[0, 9, properties.len() as u8], &properties, b"1004"].concat();
-    let mut publisher = Connect::new(5, "publisher").open(hub.mqtt);
-    publisher.send(&packet(0x32, &body)).unwrap();
-    publisher.expect_puback(9);
-    assert_eq!(old.receive().payload, b"1004");
-    assert_eq!(new.receive().payload, b"1004");
-    old.ping();
-}
-
-#[test]
-fn clients_that_send_a_brokers_packets_leave_no_slot_behind() {
-    let site = Site::new();
-    let hub = site.start();
-    for _ in 0..520 {
-        let mut client = Connect::new(5, "broker-at-heart").open(hub.mqtt);
-        client.subscribe("a", 0);
-        client.send(&[0x20, 3, 0, 0, 0]).unwrap();
-        client.expect_closed();
-    }
-    Connect::new(5, "sane").open(hub.mqtt).publish_through("a", b"b", 1);
-}
-
-#[test]
-fn one_client_after_another_in_changing_versions_is_always_let_in() {
-    let site = Site::new();
-    let hub = site.start();
-    for number in 0..300 {
-        let version = VERSIONS[number % 2];
-        let mut client = Connect::new(version, &format!("client-{}", number % 7)).open(hub.mqtt);
-        client.subscribe("hello", 0);
-        client.publish_through("hello", &[version], 0);
-        assert_eq!(client.receive().payload, [version]);
-        if number % 3 == 0 { client.cut() } else { client.disconnect() }
     }
 }

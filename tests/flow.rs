@@ -299,3 +299,21 @@ fn expired_messages_make_room_in_a_full_queue() {
     assert_eq!(client.delivery_acked().payload, b"long");
     client.assert_nothing_waits();
 }
+
+#[test]
+fn a_message_that_expires_in_flight_is_delivered_to_its_end() {
+    let site = Site::new();
+    let hub = site.start();
+    let (mut client, _) = kept(5, "slow").open(hub.mqtt);
+    client.subscribe("t", 2);
+    let mut publisher = Hello::new(5, "publisher").open(hub.mqtt).0;
+    publisher.deliver(&Sent::new("t", b"short", 2).with(MESSAGE_EXPIRY, 1));
+    let first = client.delivery();
+    client.cut();
+    publisher.assert_silent_for(Duration::from_millis(1100));
+    let (mut client, _) = kept(5, "slow").open(hub.mqtt);
+    let again = client.delivery_acked();
+    assert_eq!((again.id, again.dup, again.payload), (first.id, true, first.payload));
+    assert_eq!(again.properties.numbers(MESSAGE_EXPIRY), [0], "no time is left");
+    client.assert_nothing_waits();
+}

@@ -177,6 +177,9 @@ fn an_alias_is_not_taken_for_set_by_a_packet_that_was_too_large() {
     publisher.deliver(&Sent::new("other", &vec![1; 64 - whole], 1));
     let message = client.delivery();
     assert_eq!((message.topic.as_str(), message.properties.has(TOPIC_ALIAS)), ("other", false));
+    publisher.deliver(&Sent::new("other", b"1", 1));
+    let message = client.delivery();
+    assert_eq!((message.topic.as_str(), message.properties.numbers(TOPIC_ALIAS)), ("other", vec![2]));
 }
 
 #[test]
@@ -258,6 +261,8 @@ fn words_come_with_a_failure_unless_the_client_asks_for_none() {
     hello.properties = Properties::default().text(0x15, "GS2-KRB5");
     let (_, code, told) = hello.knock(hub.mqtt);
     assert_eq!((code, told.has(REASON_STRING)), (0x8C, true));
+    let (_, code, told) = hello.with(MAXIMUM_PACKET_SIZE, 40).knock(hub.mqtt);
+    assert_eq!((code, told), (0x8C, Properties::default()), "words only where they fit");
 }
 
 #[test]

@@ -293,3 +293,32 @@ fn the_simulator_fills_the_tables() {
     nobody.args(["--count", "1", "--interval-s", "0.1", "--broker", "127.0.0.1:9"]);
     assert_eq!(site.refused(nobody, PATIENTLY).status.code(), Some(1));
 }
+
+#[test]
+fn a_log_that_nobody_reads_stops_nobody() {
+    let site = Site::new();
+    let (unread, stderr) = std::io::pipe().unwrap();
+    let mut command = site.run_command();
+    // A pipe holds 64 KiB; each of these connections is told.
+    command.arg("--verbose").stdout(std::process::Stdio::null()).stderr(stderr);
+    let hub = site.start_as_it_is(command);
+    for _ in 0..1500 {
+        Connect::new(4, &"talker".repeat(10)).open(hub.mqtt).disconnect();
+    }
+    let mut sensor = Connect::new(4, "sensor").open(hub.mqtt);
+    sensor.publish_through(&weather_topic(1), &weather(1, 1), 1);
+    assert!(hub.stop().success());
+    drop(unread);
+}
+
+#[test]
+fn a_database_deep_in_the_tree_has_its_owners_socket_too() {
+    let site = Site::new();
+    let deep = "a_directory_with_quite_a_long_name/".repeat(6);
+    fs::create_dir_all(site.file(&deep)).unwrap();
+    let site = site.with_db(&format!("{deep}weather_data.db"));
+    assert_eq!(status(&site, &[]).status.code(), Some(2));
+    let hub = site.start();
+    assert_eq!(status(&site, &[]).status.code(), Some(0));
+    assert!(hub.stop().success());
+}

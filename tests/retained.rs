@@ -8,7 +8,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use support::mqtt::{Client, Connect};
+use support::mqtt::{Client, Connect, packet, text};
 use support::v5::*;
 use support::{Hub, SOON, Site, wait_for};
 
@@ -314,4 +314,21 @@ fn without_room_for_retained_messages_mqtt_5_clients_are_told_so() {
     old.deliver(&Sent::new("state", b"on", 1).retained());
     old.subscribe("state", 1);
     old.assert_nothing_waits();
+}
+
+#[test]
+fn a_client_that_subscribes_again_and_again_without_reading_costs_no_more_than_the_bound() {
+    let site = Site::with_config("[broker.limits]\nretained_bytes = 200000\n");
+    let hub = site.start();
+    let mut publisher = open(&hub, 4, "publisher");
+    let mut client = open(&hub, 5, "deaf");
+    let mut narrow = Hello::new(5, "narrow").with(RECEIVE_MAXIMUM, 1).open(hub.mqtt).0;
+    let mark = hub.log_end();
+    for number in 0..10u8 {
+        publisher.deliver(&Sent::new("big", &[number; 50_000], 1).retained());
+        narrow.send(&packet(0x82, &[&[0, 1 + number, 0][..], &text("big"), &[1]].concat())).unwrap();
+    }
+    hub.wait_said(mark, &["cannot keep up", "dropped="], SOON);
+    client.subscribe("big", 1);
+    assert_eq!(client.delivery_acked().payload[0], 9, "others are served");
 }

@@ -311,3 +311,27 @@ fn a_group_ends_with_its_last_member_and_leaves_room_for_others() {
 fn publish_one(hub: &Hub, topic: &str) {
     Connect::new(4, "publisher").open(hub.mqtt).publish_through(topic, b"x", 1);
 }
+
+#[test]
+fn what_waits_for_a_member_whose_session_ends_waits_for_another() {
+    let site = Site::new();
+    let hub = site.start();
+    for how in ["clean start", "expiry"] {
+        let expiry = if how == "expiry" { 1 } else { 3600 };
+        let mut ends = Hello::new(5, how).with(SESSION_EXPIRY, expiry).open(hub.mqtt).0;
+        ends.subscribe(SHARE, 1);
+        member(hub.mqtt, 4, "stays", 1).disconnect();
+        ends.disconnect();
+        publish(&hub, 0..10, 1);
+        let mut anew = (how == "clean start").then(|| Hello::new(5, how).open(hub.mqtt).0);
+        let mut stays = Hello::new(4, "stays").kept().open(hub.mqtt).0;
+        let mut numbers = take(&mut stays, 10);
+        publish(&hub, 10..20, 1);
+        numbers.extend(take(&mut stays, 10));
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..20).collect::<Vec<u8>>(), "{how}: none for a session that is no more");
+        anew.iter_mut().for_each(Client::assert_nothing_waits);
+        stays.unsubscribe(&[SHARE]);
+        stays.disconnect();
+    }
+}

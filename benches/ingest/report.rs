@@ -4,6 +4,7 @@
 //! one core or on two, alone moves Mosquitto's CPU per message by a factor of 1.5, and its 1 × 1 by 10. A whole run may stay
 //! in one of the two, so that its rounds agree and the next run does not: the spread within a run is no bound.
 
+use crate::figures::{goal, grouped, median, spread};
 use crate::generator::Shape;
 use crate::process::Memory;
 use crate::target::Measurement;
@@ -150,21 +151,6 @@ fn row(shape: Shape, target: &str, rounds: &[Measurement], shares: &str) -> Stri
     )
 }
 
-/// Judges by the median of the rounds, and tells when not all of them agree with it.
-fn goal(name: &str, rounds: Vec<f64>, reached: impl Fn(f64) -> bool) -> String {
-    if rounds.is_empty() {
-        return format!("| {name} | | not measured |\n");
-    }
-    let count = rounds.iter().filter(|&&value| reached(value)).count();
-    let agreed = if count == 0 || count == rounds.len() {
-        String::new()
-    } else {
-        format!(", but reached in {count} of {} rounds: undecided", rounds.len())
-    };
-    let verdict = if reached(median(rounds.clone())) { "pass" } else { "**FAIL**" };
-    format!("| {name} | {} | {verdict}{agreed} |\n", spread(&rounds))
-}
-
 fn rate(measured: &Measurement) -> f64 {
     measured.rate
 }
@@ -176,34 +162,4 @@ fn cpu(measured: &Measurement) -> f64 {
 /// Returns `these` divided by `those`, round by round.
 fn ratios(these: &[Measurement], those: &[Measurement], field: Field) -> Vec<f64> {
     these.iter().zip(those).map(|(this, that)| field(this) / field(that)).collect()
-}
-
-/// Writes a median with the lowest and the highest beside it; nothing for no values, no range for one.
-fn spread(values: &[f64]) -> String {
-    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    match values {
-        [] => String::new(),
-        [only] => format!("{only:.2}"),
-        _ => format!("{:.2} ({lowest:.2} to {highest:.2})", median(values.to_vec())),
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
-}
-
-/// Writes a whole number with commas between its thousands.
-pub(crate) fn grouped(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

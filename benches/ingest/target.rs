@@ -72,7 +72,7 @@ pub(crate) struct Server {
     /// Where it listens for MQTT.
     pub(crate) addr: SocketAddr,
     /// The database of a hub.
-    db: Option<PathBuf>,
+    pub(crate) db: Option<PathBuf>,
     // Last, so that the files go after the process.
     _dir: TempDir,
 }
@@ -80,8 +80,14 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the hub `binary` under a fresh directory in `place`, its disk slowed down by `slow`.
     pub(crate) fn hub(binary: &Path, place: &Path, slow: Option<&SlowSync>) -> Result<Self> {
+        Self::hub_with(binary, place, slow, "")
+    }
+
+    /// Starts the hub as [`Self::hub`] does, with a `hub.toml` of its own.
+    pub(crate) fn hub_with(binary: &Path, place: &Path, slow: Option<&SlowSync>, config: &str) -> Result<Self> {
         let dir = TempDir::with_prefix_in("hub-", place)?;
         let at = |name: &str| dir.path().join(name);
+        fs::write(at("hub.toml"), config)?;
         let (db, ready, log) = (at("weather_data.db"), at("ready.json"), at("hub.log"));
         let mut command = Command::new(binary);
         // The benchmark's own setting, in which the hub would see a key of its configuration.
@@ -99,13 +105,18 @@ impl Server {
 
     /// Starts Mosquitto with all its limits on messages lifted, storing nothing.
     pub(crate) fn mosquitto(binary: &Path, place: &Path) -> Result<Self> {
+        Self::mosquitto_with(binary, place, 0, 0)
+    }
+
+    /// Starts Mosquitto with this window and this queue for each client, in messages, storing nothing.
+    pub(crate) fn mosquitto_with(binary: &Path, place: &Path, window: usize, queue: usize) -> Result<Self> {
         let dir = TempDir::with_prefix_in("mosquitto-", place)?;
         let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let config = dir.path().join("mosquitto.conf");
         let listener = format!("listener {} 127.0.0.1\n", addr.port());
-        let rest =
-            "allow_anonymous true\npersistence false\nmax_inflight_messages 0\nmax_queued_messages 0\nlog_type none\n";
-        fs::write(&config, listener + rest)?;
+        let limits = format!("max_inflight_messages {window}\nmax_queued_messages {queue}\n");
+        let rest = "allow_anonymous true\npersistence false\nlog_type none\n";
+        fs::write(&config, listener + &limits + rest)?;
         let mut command = Command::new(binary);
         command.arg("-c").arg(&config);
         let mut process = Process::start("mosquitto", &mut command, dir.path(), &[])?;
@@ -129,14 +140,24 @@ impl Server {
             generator.disconnect()?;
             Ok((done, acked))
         };
-        let (done, acked) = loaded().with_context(|| format!("{shape}{}", self.process.last_words()))?;
+        let (done, acked) = loaded().with_context(|| format!("{shape}{}", self.last_words()))?;
         if let Some(db) = &self.db {
             let stored = stored_rows(db)?;
             ensure!(stored >= acked, "READINGS LOST at {shape}: {acked} acked, {stored} stored");
             ensure!(stored <= acked, "READINGS DOUBLED at {shape}: {acked} acked, {stored} stored");
         }
-        self.process.stop(STOP_DEADLINE)?;
+        self.stop()?;
         Ok(done)
+    }
+
+    /// Stops the server.
+    pub(crate) fn stop(self) -> Result<()> {
+        self.process.stop(STOP_DEADLINE)
+    }
+
+    /// Returns the last lines of what the server wrote, for an error message.
+    pub(crate) fn last_words(&self) -> String {
+        self.process.last_words()
     }
 }
 

@@ -5,34 +5,37 @@
 //! that does not read never keeps the task from reading, and the other way round.
 
 use std::future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::alias;
 use super::connack::Welcome;
 use super::counters::Counters;
+use super::door::Door;
 use super::end::End;
 use super::inbound::{Inbound, Terms};
+use super::login::{Admitted, NoEntry, Refusal, admit, log_in, may_leave};
 use super::outbound::{Outlet, Pen};
 use super::registry::Attachment;
 use super::wire::{self, ConnAckProperties, Connect, Version, WireError};
-use super::{Broker, connack, message, will};
+use super::{Broker, connack, will};
 use crate::clock::now_ms;
 
 /// What is read at a time, bytes.
 const READ_BYTES: usize = 8 * 1024;
 /// Beyond this, no more messages are put into the output; acks still are.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Beyond this, the output counts as held: it has a message larger than most.
+const OUTPUT_BYTES_FREE: usize = 128 * 1024;
 /// Beyond this, nothing more is read: the peer has to take its acks first.
 const OUTPUT_BYTES_STOP: usize = 256 * 1024;
+/// The largest CONNECT, bytes: room for a will of 64 KiB and all else that one carries. Its sender is unknown yet.
+const CONNECT_BYTES_MAX: usize = 128 * 1024;
 /// What is still read from a connection that was taken over, bytes.
 const TAKEOVER_BYTES_MAX: usize = 1024 * 1024;
 /// How long an older connection of the same client may take to end.
@@ -43,15 +46,6 @@ const LIFE_BYTES: usize = 1024;
 /// How long a peer may take to read why it is disconnected.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What a connection knows of the door it came through.
-pub(super) struct Door {
-    pub(super) peer: SocketAddr,
-    pub(super) packet_bytes_max: usize,
-    pub(super) connect_timeout: Duration,
-    /// Cancelled when the socket has to make room for a newer one.
-    pub(super) evicted: CancellationToken,
-}
-
 /// Serves one socket.
 pub(super) async fn serve<R, W>(reader: R, writer: W, door: Door, broker: Arc<Broker>)
 where
@@ -59,17 +53,17 @@ where
     W: AsyncWrite + Unpin,
 {
     let (input, output) = (BytesMut::new(), BytesMut::new());
-    let mut socket = Socket { reader, writer, input, output, aliases: alias::Outgoing::new(0) };
-    let hello = socket.hello(&door, &broker).await;
+    let mut socket = Socket { reader, writer, input, output, flushed: true, aliases: alias::Outgoing::new(0) };
+    let connect = match door.in_time("CONNECT", socket.read_connect(&door), &broker).await {
+        Ok(connect) => connect,
+        Err(reason) => return door.refuse(&broker, &reason),
+    };
+    let user = log_in(&connect, &door, &broker).await;
     broker.pending.leave(&door.evicted);
-    match hello {
-        Ok(connect) => socket.session(connect, &door, &broker).await,
-        Err(reason) => {
-            Counters::add(&broker.counters.refused, 1);
-            if broker.counters.refused_lines.allows() {
-                tracing::warn!(peer = %door.peer, "a connection was closed before it began: {reason}");
-            }
-        }
+    match user {
+        Ok(user) => socket.session(connect, user, &door, &broker).await,
+        Err(NoEntry::Refused(refusal)) => socket.turn_away(&connect, &refusal, &door, &broker).await,
+        Err(NoEntry::Silent(reason)) => door.refuse(&broker, &reason),
     }
 }
 
@@ -87,26 +81,15 @@ struct Socket<R, W> {
     output: BytesMut,
     /// The topic aliases that the client has learned.
     aliases: alias::Outgoing,
+    /// Whether nothing waits in the writer itself, as it may below TLS and WebSocket.
+    flushed: bool,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
-    /// Waits for the CONNECT, within the door's deadline.
-    async fn hello(&mut self, door: &Door, broker: &Broker) -> Result<Connect, String> {
-        let stopping = broker.connections.clone();
-        tokio::select! {
-            connect = self.read_connect(door) => connect,
-            () = tokio::time::sleep(door.connect_timeout) => {
-                Err(format!("no CONNECT within {:?}", door.connect_timeout))
-            }
-            () = door.evicted.cancelled() => Err("it was silent, and others wait".to_owned()),
-            () = stopping.cancelled() => Err("the hub stops".to_owned()),
-        }
-    }
-
     async fn read_connect(&mut self, door: &Door) -> Result<Connect, String> {
         loop {
             let version = wire::peek_version(&self.input);
-            match wire::decode_connect(&mut self.input, door.packet_bytes_max) {
+            match wire::decode_connect(&mut self.input, door.packet_bytes_max.min(CONNECT_BYTES_MAX)) {
                 Ok(Some(connect)) => return Ok(connect),
                 Ok(None) => {}
                 Err(error) => {
@@ -137,17 +120,24 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         self.say_goodbye().await;
     }
 
+    /// Answers a CONNECT that is refused.
+    async fn turn_away(&mut self, connect: &Connect, refusal: &Refusal, door: &Door, broker: &Broker) {
+        count_refused(broker, door, &refusal.text);
+        let code = if connect.version == Version::V5 { refusal.code_v5 } else { refusal.code_v4 };
+        connack::refuse(&mut self.output, connect, code, &refusal.text);
+        self.say_goodbye().await;
+    }
+
     /// Opens the session and serves it until its end.
-    async fn session(&mut self, connect: Connect, door: &Door, broker: &Arc<Broker>) {
-        let (mut attachment, assigned) = match admit(&connect, broker) {
+    async fn session(&mut self, connect: Connect, user: Option<Arc<str>>, door: &Door, broker: &Arc<Broker>) {
+        let Admitted { mut attachment, assigned, rights, will } = match admit(&connect, user, broker) {
             Ok(admitted) => admitted,
-            Err(refusal) => {
-                count_refused(broker, door, &refusal.text);
-                let code = if connect.version == Version::V5 { refusal.code_v5 } else { refusal.code_v4 };
-                connack::refuse(&mut self.output, &connect, code, &refusal.text);
-                return self.say_goodbye().await;
-            }
+            Err(refusal) => return self.turn_away(&connect, &refusal, door, broker).await,
         };
+        if let Some(identity) = &door.identity {
+            let client = attachment.holding.session.client().escape_debug();
+            tracing::debug!(peer = %door.peer, %client, identity, "a client has shown a certificate");
+        }
         attachment.wait_for_predecessor(TAKEOVER_TIME_MAX).await;
         let wake = Arc::new(Notify::new());
         let outlet = Outlet {
@@ -166,16 +156,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
             return count_refused(broker, door, "it takes no packet that is as large as the answer to its CONNECT");
         }
         let session = attachment.holding.session.clone();
+        session.entrust(rights.clone());
         session.attach(wake.clone(), outlet.version, &mut self.output);
         self.aliases =
             alias::Outgoing::new(connect.properties.topic_alias_maximum.unwrap_or(0).min(broker.limits.topic_aliases));
-        let will = connect.will.as_deref().map(message::copy_will);
         let keep_alive_s = connack::keep_alive_s(&connect, &broker.limits);
         let keep_alive = (keep_alive_s > 0).then(|| Duration::from_millis(u64::from(keep_alive_s) * 1500));
         let terms = Terms::of(&connect, outlet);
         drop(connect);
 
-        let mut inbound = Inbound::new(broker.clone(), attachment.holding.clone(), terms, wake.clone());
+        let holding = attachment.holding.clone();
+        let mut inbound = Inbound::new(broker.clone(), holding, rights.clone(), terms, wake.clone());
         let serving = Serving { broker, attachment: &attachment, outlet, keep_alive, wake: &wake };
         let end = self.converse(&mut inbound, &serving, door.packet_bytes_max).await;
         session.detach(&wake);
@@ -186,13 +177,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         drop(inbound);
         end.log(door.peer, session.client(), &broker.counters);
         if !matches!(end, End::Goodbye | End::Stopping)
-            && let Some(will) = will
+            && let Some(will) = will.filter(|will| may_leave(will, &rights, session.client(), broker))
         {
             will::publish_in_time(will, &attachment, broker).await;
         }
         drop(attachment);
         end.tell(&mut self.output, outlet);
-        if !matches!(end, End::Gone(_) | End::Goodbye) {
+        if !matches!(end, End::Gone(_) | End::Goodbye | End::Stuck) {
             self.say_goodbye().await;
         }
     }
@@ -201,9 +192,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
     async fn converse(&mut self, inbound: &mut Inbound, serving: &Serving<'_>, packet_bytes_max: usize) -> End {
         let (mut heard, mut life_bytes) = (Instant::now(), 0);
         let mut deaf = false;
+        let mut share = serving.broker.partial.share();
+        let (evicted, mut has_moved) = (share.evicted(), true);
         let silence = tokio::time::sleep(serving.keep_alive.unwrap_or(Duration::MAX));
         tokio::pin!(silence);
         loop {
+            share.rest();
             match self.process(inbound, serving, packet_bytes_max).await {
                 Ok(true) => heard = Instant::now(),
                 Ok(false) => {}
@@ -212,6 +206,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
             if life_bytes >= LIFE_BYTES {
                 (heard, life_bytes) = (Instant::now(), 0);
             }
+            share.hold(self.input.len() + self.unsent(), std::mem::take(&mut has_moved));
             if deaf {
                 self.output.clear();
             }
@@ -222,14 +217,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
             }
             self.input.reserve(READ_BYTES);
             tokio::select! {
-                written = self.writer.write_buf(&mut self.output), if !self.output.is_empty() && !deaf => {
+                written = write(&mut self.writer, &mut self.output, &mut self.flushed),
+                    if (!self.output.is_empty() || !self.flushed) && !deaf =>
+                {
                     // A sensor may send its reading and hang up at once: what it sent is read to the end.
                     deaf = written.is_err();
+                    has_moved = true;
                 }
                 read = self.reader.read_buf(&mut self.input), if reads => match read {
                     Ok(0) => return self.settle(inbound, serving, End::Gone("closed by the peer".to_owned())).await,
-                    Ok(bytes) => life_bytes += bytes,
-                    Err(error) => return End::Gone(error.to_string()),
+                    Ok(bytes) => (life_bytes, has_moved) = (life_bytes + bytes, true),
+                    Err(error) => return End::of_read(&error),
                 },
                 () = serving.wake.notified() => {}
                 room = room_for(inbound, serving.broker) => if room.is_err() {
@@ -242,6 +240,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                     }
                     silence.as_mut().reset(heard + limit);
                 }
+                () = evicted.cancelled() => {
+                    return if self.unsent() > 0 { End::Stuck } else { End::unfinished() };
+                }
                 () = serving.attachment.ended.cancelled() => {
                     let stopping = serving.broker.connections.is_cancelled();
                     if !stopping {
@@ -251,6 +252,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 }
             }
         }
+    }
+
+    /// Returns how many bytes of large messages wait for the peer to take them.
+    fn unsent(&self) -> usize {
+        if self.output.len() > OUTPUT_BYTES_FREE { self.output.len() } else { 0 }
     }
 
     /// Takes what the client had sent on this connection before it connected anew; it may not send it again.
@@ -306,6 +312,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         if self.input.is_empty() && self.input.capacity() > OUTPUT_BYTES_MAX {
             self.input = BytesMut::new();
         }
+        // A burst leaves no large buffer behind.
+        if self.output.is_empty() && self.output.capacity() > 2 * READ_BYTES {
+            self.output = BytesMut::new();
+        }
         Ok(took)
     }
 
@@ -330,11 +340,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         tokio::pin!(impatient);
         loop {
             inbound.write_acks(&mut self.output);
-            if !inbound.owes_acks() && self.output.is_empty() {
+            if !inbound.owes_acks() && self.output.is_empty() && self.flushed {
                 return end;
             }
             tokio::select! {
-                written = self.writer.write_buf(&mut self.output), if !self.output.is_empty() => {
+                written = write(&mut self.writer, &mut self.output, &mut self.flushed),
+                    if !self.output.is_empty() || !self.flushed =>
+                {
                     if let Err(error) = written {
                         return End::Gone(error.to_string());
                     }
@@ -357,7 +369,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 self.writer.write_buf(&mut self.output).await?;
             }
             self.writer.shutdown().await?;
-            self.input.clear();
+            self.input = BytesMut::new();
             while self.reader.read_buf(&mut self.input).await? > 0 {
                 self.input.clear();
             }
@@ -368,6 +380,23 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
     }
 }
 
+/// Writes once, and flushes behind the last byte; cut off anywhere, `flushed` says what is left to do.
+async fn write<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    output: &mut BytesMut,
+    flushed: &mut bool,
+) -> std::io::Result<()> {
+    if !output.is_empty() {
+        *flushed = false;
+        writer.write_buf(output).await?;
+    }
+    if output.is_empty() {
+        writer.flush().await?;
+        *flushed = true;
+    }
+    Ok(())
+}
+
 /// What a conversation needs beside its socket.
 struct Serving<'c> {
     broker: &'c Arc<Broker>,
@@ -375,45 +404,6 @@ struct Serving<'c> {
     outlet: Outlet,
     keep_alive: Option<Duration>,
     wake: &'c Notify,
-}
-
-/// Why a CONNECT is refused.
-struct Refusal {
-    code_v4: u8,
-    code_v5: u8,
-    text: String,
-}
-
-/// Attaches a client to its session; returns the client id that was assigned, where it brought none.
-fn admit(connect: &Connect, broker: &Arc<Broker>) -> Result<(Attachment, Option<ByteString>), Refusal> {
-    if let Some(method) = &connect.properties.authentication_method {
-        let text = format!("it asks for the authentication method {:?}, and the hub has none", &**method);
-        return Err(Refusal { code_v4: 5, code_v5: 0x8C, text });
-    }
-    let v5 = connect.version == Version::V5;
-    let assigned = connect.client_id.is_empty().then(|| ByteString::from(broker.new_client_id()));
-    if assigned.is_some() && !v5 && !connect.clean_start {
-        let text = "it has no client id and wants its session kept".to_owned();
-        return Err(Refusal { code_v4: 2, code_v5: 0x85, text });
-    }
-    if v5 && broker.limits.retained_messages == 0 && connect.will.as_ref().is_some_and(|will| will.retain) {
-        let text = "its will is to be retained, and broker.limits.retained_messages allows none".to_owned();
-        return Err(Refusal { code_v4: 3, code_v5: 0x9A, text });
-    }
-    let client_id = assigned.as_ref().unwrap_or(&connect.client_id);
-    let max = broker.limits.session_expiry_max;
-    let expiry = match (v5, connect.clean_start) {
-        (true, _) => Duration::from_secs(connect.properties.session_expiry_s.unwrap_or(0).into()).min(max),
-        (false, true) => Duration::ZERO,
-        (false, false) => max,
-    };
-    let attachment =
-        broker.registry.attach(client_id, connect.clean_start, expiry, &broker.connections).map_err(|_| Refusal {
-            code_v4: 3,
-            code_v5: 0x97,
-            text: "as many clients are connected as broker.limits.connections allows".to_owned(),
-        })?;
-    Ok((attachment, assigned))
 }
 
 /// Waits for the room that the next job needs, and for ever where none does.

@@ -23,6 +23,8 @@ pub(super) enum End {
     Silent,
     /// The client broke the protocol.
     Violation { code: u8, text: String },
+    /// The client does not take what it is sent, and others need the room.
+    Stuck,
     /// Another connection took the session over.
     TakenOver,
     /// The hub stops.
@@ -32,6 +34,11 @@ pub(super) enum End {
 impl End {
     pub(super) fn violation(code: u8, text: &str) -> End {
         End::Violation { code, text: text.to_owned() }
+    }
+
+    /// The hub holds as many bytes of unfinished packets as it may, and this client's for longest.
+    pub(super) fn unfinished() -> End {
+        End::violation(0x97, "it has not ended a packet that it began, and broker.limits.partial_bytes is reached")
     }
 
     /// Tells an MQTT 5 client why, in words where it takes packets that large.
@@ -52,10 +59,18 @@ impl End {
         }
     }
 
+    /// Sorts an error of reading: bytes that are not what they must be, below MQTT, are the peer's doing.
+    pub(super) fn of_read(error: &std::io::Error) -> End {
+        match error.kind() {
+            std::io::ErrorKind::InvalidData => End::violation(0x81, &error.to_string()),
+            _ => End::Gone(error.to_string()),
+        }
+    }
+
     /// Returns MQTT 5's reason code for a DISCONNECT, where one is sent.
     fn reason_code(&self) -> Option<u8> {
         match self {
-            End::Goodbye | End::GoodbyeWithWill | End::Gone(_) => None,
+            End::Goodbye | End::GoodbyeWithWill | End::Gone(_) | End::Stuck => None,
             End::Silent => Some(0x8D),
             End::Violation { code, .. } => Some(*code),
             End::TakenOver => Some(0x8E),
@@ -72,6 +87,10 @@ impl End {
                 if counters.violation_lines.allows() {
                     tracing::warn!(%peer, %client, "a client was disconnected: {text}");
                 }
+            }
+            End::Stuck if counters.violation_lines.allows() => {
+                let text = "it does not take what it is sent, and broker.limits.partial_bytes is reached";
+                tracing::warn!(%peer, %client, "a client was disconnected: {text}");
             }
             End::TakenOver if counters.violation_lines.allows() => {
                 tracing::info!(%peer, %client, "a client connected again, its older connection is closed");

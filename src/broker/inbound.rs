@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::Broker;
 use super::alias::{self, AliasError};
+use super::auth::Rights;
 use super::counters::Counters;
 use super::end::End;
 use super::message::{self, Message};
@@ -69,6 +70,7 @@ impl Terms {
 pub(super) struct Inbound {
     pub(super) broker: Arc<Broker>,
     pub(super) holding: Arc<Holding>,
+    pub(super) rights: Arc<Rights>,
     pub(super) terms: Terms,
     aliases: alias::Incoming,
     gate: Arc<AckGate>,
@@ -94,11 +96,18 @@ struct Due {
 }
 
 impl Inbound {
-    pub(super) fn new(broker: Arc<Broker>, holding: Arc<Holding>, terms: Terms, wake: Arc<Notify>) -> Inbound {
+    pub(super) fn new(
+        broker: Arc<Broker>,
+        holding: Arc<Holding>,
+        rights: Arc<Rights>,
+        terms: Terms,
+        wake: Arc<Notify>,
+    ) -> Inbound {
         Inbound {
             aliases: alias::Incoming::new(broker.limits.topic_aliases),
             broker,
             holding,
+            rights,
             terms,
             gate: Arc::new(AckGate::new(wake)),
             numbered: 0,
@@ -215,6 +224,11 @@ impl Inbound {
             return Err(End::violation(code::RETAIN_NOT_SUPPORTED, text));
         }
         if topic::is_of_the_server(&publish.topic) {
+            return self.refuse_publish(&publish);
+        }
+        if !self.rights.may_write(&publish.topic) {
+            let client = self.holding.session.client();
+            broker.counters.denied("a publish", client, &self.rights, &publish.topic);
             return self.refuse_publish(&publish);
         }
         let repeated = self.note_id(&publish)?;

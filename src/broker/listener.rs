@@ -1,29 +1,34 @@
 //! The listeners: where clients knock.
 //!
 //! Owns the bound ports, the accept loops, and the room for sockets that have not said who they are: when it is
-//! used up, the one that has been silent longest makes room for the next, so that a crowd of silent peers never keeps
-//! a sensor out.
+//! used up, one makes room for the next, so that a crowd of silent peers never keeps a sensor out. Until its CONNECT is
+//! there, a socket is silent, however much of a TLS handshake or of an upgrade it has sent.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Broker;
-use super::connection::{self, Door};
+use super::connection;
 use super::counters::Counters;
+use super::door::Door;
+use super::transport::Transport;
+use super::{Broker, Place};
 use crate::config;
+use crate::reload::Reload;
 
 /// Why a listener cannot listen.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} (listener {name:?}): {source}{}", hint(.source))]
+#[error("cannot listen on {address} (listener {name:?}, {kind}): {source}{}", hint(.source))]
 pub struct ListenError {
     name: String,
+    kind: &'static str,
     address: SocketAddr,
     source: io::Error,
 }
@@ -49,7 +54,7 @@ pub struct Listener {
 
 /// The sockets that have not said who they are, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Pending(Mutex<VecDeque<CancellationToken>>);
+pub(super) struct Pending(Mutex<VecDeque<(IpAddr, CancellationToken)>>);
 
 impl Listener {
     /// Binds the port.
@@ -64,18 +69,27 @@ impl Listener {
         };
         match bound.await {
             Ok((socket, address)) => Ok(Listener { socket, settings, address }),
-            Err(source) => Err(ListenError { name: settings.name.clone(), address: settings.address, source }),
+            Err(source) => {
+                let (name, kind, address) = (settings.name.clone(), settings.kind(), settings.address);
+                Err(ListenError { name, kind, address, source })
+            }
         }
     }
 
-    /// Returns the address, with the port that was taken.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Returns where it listens, with the port that was taken.
+    pub(super) fn place(&self) -> Place {
+        Place { name: self.settings.name.clone(), kind: self.settings.kind(), address: self.address }
+    }
+
+    /// Returns what of it can be read anew.
+    pub(super) fn reload(&self) -> Option<Arc<dyn Reload>> {
+        self.settings.tls.clone().map(|certificates| certificates as Arc<dyn Reload>)
     }
 
     /// Accepts until `stop`; every connection is a task of `tasks`.
     pub(super) async fn serve(self, broker: Arc<Broker>, stop: CancellationToken, tasks: TaskTracker) {
         let Listener { socket, settings, .. } = self;
+        let name: Arc<str> = format!("{} ({})", settings.name, settings.kind()).into();
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
@@ -88,16 +102,18 @@ impl Listener {
                     stream.set_nodelay(true).unwrap_or(());
                     let door = Door {
                         peer,
+                        listener: name.clone(),
+                        identity: None,
                         packet_bytes_max: settings.packet_bytes_max,
                         connect_timeout: settings.connect_timeout,
-                        evicted: broker.pending.enter(broker.limits.connections_pending),
+                        connect_by: Instant::now() + settings.connect_timeout,
+                        evicted: broker.pending.enter(peer.ip(), broker.limits.connections_pending),
                     };
-                    let (reader, writer) = stream.into_split();
-                    tasks.spawn(connection::serve(reader, writer, door, broker.clone()));
+                    admit(stream, &settings, door, &broker, &tasks);
                 }
                 Err(error) => {
                     if broker.counters.refused_lines.allows() {
-                        tracing::warn!(listener = %settings.name, "cannot accept a connection: {error}");
+                        tracing::warn!(listener = %name, "cannot accept a connection: {error}");
                     }
                     // Out of file descriptors, most likely: pause until some are closed.
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -107,17 +123,29 @@ impl Listener {
     }
 }
 
+/// Serves a socket in a task of its own.
+fn admit(stream: TcpStream, settings: &config::Listener, door: Door, broker: &Arc<Broker>, tasks: &TaskTracker) {
+    let transport = Transport { tls: settings.tls.clone(), websocket: settings.websocket };
+    if transport.is_plain() {
+        let (reader, writer) = stream.into_split();
+        tasks.spawn(connection::serve(reader, writer, door, broker.clone()));
+    } else {
+        tasks.spawn(transport.serve(stream, door, broker.clone()));
+    }
+}
+
 impl Pending {
-    /// Enters a new socket; where there are `most` already, the oldest is told to leave.
-    fn enter(&self, most: usize) -> CancellationToken {
+    /// Enters a new socket; where there are `most` already, one is told to leave: the oldest of the address that has
+    /// the most of them, so that a crowd from one machine makes room for itself and not at the others' cost.
+    fn enter(&self, peer: IpAddr, most: usize) -> CancellationToken {
         let token = CancellationToken::new();
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while waiting.len() >= most.max(1) {
-            if let Some(oldest) = waiting.pop_front() {
-                oldest.cancel();
+            if let Some((_, leaves)) = crowded(&waiting).and_then(|place| waiting.remove(place)) {
+                leaves.cancel();
             }
         }
-        waiting.push_back(token.clone());
+        waiting.push_back((peer, token.clone()));
         token
     }
 
@@ -126,6 +154,44 @@ impl Pending {
         // Cancelled, it is known by that; equality of tokens is not offered.
         token.cancel();
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|waiting| !waiting.is_cancelled());
+        waiting.retain(|(_, waiting)| !waiting.is_cancelled());
+    }
+}
+
+/// Returns the place of the oldest socket of the address that has the most.
+fn crowded(waiting: &VecDeque<(IpAddr, CancellationToken)>) -> Option<usize> {
+    let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+    for (peer, _) in waiting {
+        *counts.entry(*peer).or_default() += 1;
+    }
+    let most = counts.values().copied().max()?;
+    waiting.iter().position(|(peer, _)| counts.get(peer) == Some(&most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_makes_room_for_itself_and_not_at_the_cost_of_others() {
+        let pending = Pending::default();
+        let [lone, crowd] = [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])];
+        let sensor = pending.enter(lone, 4);
+        let crowding: Vec<_> = (0..10).map(|_| pending.enter(crowd, 4)).collect();
+        assert!(!sensor.is_cancelled());
+        let left: Vec<bool> = crowding.iter().map(CancellationToken::is_cancelled).collect();
+        assert_eq!(left, [vec![true; 7], vec![false; 3]].concat(), "the oldest of the crowd leave");
+        let late = pending.enter(lone, 4);
+        assert!(!late.is_cancelled() && !sensor.is_cancelled() && crowding[7].is_cancelled());
+        pending.leave(&late);
+        assert_eq!(pending.0.lock().unwrap_or_else(PoisonError::into_inner).len(), 3);
+    }
+
+    #[test]
+    fn the_oldest_makes_room_where_no_address_has_more_than_another() {
+        let pending = Pending::default();
+        let entered: Vec<_> = (0..6).map(|host| pending.enter(IpAddr::from([10, 0, 0, host]), 4)).collect();
+        let left: Vec<bool> = entered.iter().map(CancellationToken::is_cancelled).collect();
+        assert_eq!(left, [true, true, false, false, false, false]);
     }
 }

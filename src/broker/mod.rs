@@ -4,24 +4,35 @@
 //! retained messages, shared subscriptions, wills. It never knows SQL: a publish on a routed topic becomes a job in the store's queue, and
 //! its ack leaves once the store says that it is on disk.
 //!
-//! Data flows listener → connection → (ingest → store's queue) and (bus → session → connection).
+//! Data flows listener → (transport →) connection → (ingest → store's queue) and (bus → session → connection).
 
 mod alias;
+pub mod auth;
 pub mod bus;
 mod connack;
 mod connection;
 pub mod counters;
+mod door;
 mod end;
 mod inbound;
+mod keeper;
 pub mod listener;
+mod login;
 mod message;
 mod outbound;
+mod partial;
+mod record;
 mod registry;
+mod restore;
 mod retained;
+mod rows;
 mod seen;
 mod session;
 mod share;
 mod subscribing;
+mod tls;
+mod transport;
+mod websocket;
 mod will;
 pub mod wire;
 
@@ -30,20 +41,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::bus::{Bus, BusError};
+use self::auth::{Access, AccessFiles, Auth, AuthErrors};
+use self::bus::{Bounds, Bus, BusError};
 use self::counters::Counters;
+use self::keeper::{Changed, Keeper};
 use self::listener::{ListenError, Listener, Pending};
 use self::message::Message;
+use self::partial::Partial;
 use self::registry::Registry;
 use self::retained::Retained;
 use self::share::{Groups, Shares};
 use crate::clock::now_ms;
 use crate::config::{self, Limits};
 use crate::ingest::Ingest;
-use crate::store::Queue;
+use crate::reload::Reload;
+use crate::store::{Kept, Queue};
 
 /// How often expired sessions are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -54,6 +71,9 @@ pub enum BrokerError {
     /// A port cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Users or rights cannot be read.
+    #[error(transparent)]
+    Auth(#[from] AuthErrors),
     /// The router does not come up.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -63,25 +83,42 @@ pub enum BrokerError {
 pub struct Broker {
     limits: Arc<Limits>,
     counters: Arc<Counters>,
+    access: Arc<Access>,
     registry: Arc<Registry>,
     bus: Arc<Bus>,
     shares: Shares,
     retained: Retained,
+    changed: Arc<Changed>,
     ingest: Arc<Ingest>,
     queue: Arc<Queue>,
     pending: Pending,
+    partial: Arc<Partial>,
     connections: CancellationToken,
     drained: CancellationToken,
     started_ms: i64,
     client_ids: AtomicU64,
 }
 
+/// Where clients are listened to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Place {
+    /// The listener's name.
+    pub name: String,
+    /// What it speaks below MQTT.
+    pub kind: &'static str,
+    /// Its address, with the port that was taken.
+    pub address: SocketAddr,
+}
+
 /// The running broker.
 pub struct Running {
     broker: Arc<Broker>,
-    addresses: Vec<SocketAddr>,
+    places: Vec<Place>,
+    reloads: Vec<Arc<dyn Reload>>,
     listening: CancellationToken,
     listeners: TaskTracker,
+    keeping: CancellationToken,
+    keeper: JoinHandle<()>,
     tasks: TaskTracker,
 }
 
@@ -94,22 +131,33 @@ impl Running {
         settings: config::Broker,
         ingest: Arc<Ingest>,
         queue: Arc<Queue>,
+        kept: Kept,
     ) -> Result<Running, BrokerError> {
+        let auth = Auth::load(&settings)?;
+        for warning in auth.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let access = Access::new(auth);
+        let users = AccessFiles::of(access.clone(), &settings);
         let mut bound = Vec::new();
         for listener in settings.listeners {
             bound.push(Listener::bind(listener).await?);
         }
         let limits = Arc::new(settings.limits);
-        let counters: Arc<Counters> = Arc::default();
-        let bus = Bus::start(settings.router, limits.filters).await?;
+        let bounds = Bounds { filters: limits.filters, topics: limits.topics };
+        let (counters, changed): (Arc<Counters>, Arc<Changed>) = Default::default();
+        let bus = Bus::start(settings.router, bounds).await?;
         let groups = Groups::new(limits.filters, counters.clone());
         let broker = Arc::new(Broker {
-            registry: Registry::new(limits.clone(), counters.clone(), groups.clone()),
+            registry: Registry::new(limits.clone(), counters.clone(), groups.clone(), changed.clone()),
             shares: Shares::new(bus.clone(), groups),
             bus,
-            retained: Retained::new(limits.retained_messages, limits.retained_bytes),
+            retained: Retained::new(limits.retained_messages, limits.retained_bytes, changed.clone()),
+            partial: Partial::new(limits.partial_bytes),
+            changed,
             limits,
             counters,
+            access,
             ingest,
             queue,
             pending: Pending::default(),
@@ -118,19 +166,29 @@ impl Running {
             started_ms: now_ms(),
             client_ids: AtomicU64::new(0),
         });
+        let stored = kept.sessions.iter().map(|session| session.client.clone()).collect();
+        restore::restore(&broker, kept).await;
         let (listeners, tasks) = (TaskTracker::new(), TaskTracker::new());
-        let listening = CancellationToken::new();
-        let addresses = bound.iter().map(Listener::address).collect();
+        let (listening, keeping) = (CancellationToken::new(), CancellationToken::new());
+        let keeper = tokio::spawn(Keeper::new(broker.clone(), stored).run(keeping.clone()));
+        let places = bound.iter().map(Listener::place).collect();
+        let mut reloads: Vec<Arc<dyn Reload>> = bound.iter().filter_map(Listener::reload).collect();
+        reloads.extend(users.map(|users| Arc::new(users) as Arc<dyn Reload>));
         for listener in bound {
             listeners.spawn(listener.serve(broker.clone(), listening.clone(), tasks.clone()));
         }
         listeners.spawn(sweep(broker.clone(), listening.clone()));
-        Ok(Running { broker, addresses, listening, listeners, tasks })
+        Ok(Running { broker, places, reloads, listening, listeners, keeping, keeper, tasks })
     }
 
-    /// Returns the addresses that are listened on.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Returns where clients are listened to.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// Returns what can be read anew while the broker serves.
+    pub fn reloads(&self) -> Vec<Arc<dyn Reload>> {
+        self.reloads.clone()
     }
 
     /// Returns the broker's counters.
@@ -149,6 +207,14 @@ impl Running {
         self.listeners.close();
         self.listeners.wait().await;
         self.broker.connections.cancel();
+    }
+
+    /// Hands the last changes of retained messages and sessions to the store, within `deadline`.
+    pub async fn keep_the_last(&mut self, deadline: Duration) {
+        self.keeping.cancel();
+        if tokio::time::timeout(deadline, &mut self.keeper).await.is_err() {
+            tracing::warn!("the database was not written in time: the last changes of retained messages are not kept");
+        }
     }
 
     /// Lets every session send the acks that are due, and ends it; waits for all within `deadline`.

@@ -9,11 +9,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
+use serde::{Deserialize, Serialize};
 
 use super::alias::{Alias, Outgoing};
 use super::message::Message;
+use super::rows::Rows;
 use super::wire::{self, AckKind, PublishOut, QoS, Version};
 use crate::config::Limits;
+
+/// The most places that an empty queue keeps for messages to come.
+const KEPT_EMPTY: usize = 256;
 
 /// How packets are written to a client.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +41,8 @@ pub(super) struct Queued {
     pub(super) identifiers: Identifiers,
     /// The shared subscription that it came by.
     pub(super) share: Option<Arc<str>>,
+    /// Its number among those that a restart must not lose; 0 for any other.
+    pub(super) number: u64,
 }
 
 /// MQTT 5's subscription identifiers of a delivery; seldom more than one.
@@ -57,9 +64,10 @@ struct InFlight {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outbound {
     retained: VecDeque<Queued>,
+    retained_bytes: usize,
     fleeting: VecDeque<Queued>,
     queue: VecDeque<Queued>,
-    /// Bytes of all that is queued or in flight; retained messages count from their sending on.
+    /// Bytes of all else that is queued, and of what is in flight.
     bytes: usize,
     /// Sent, and not acknowledged, in the order of sending.
     in_flight: VecDeque<InFlight>,
@@ -70,6 +78,8 @@ pub(super) struct Outbound {
     last_id: u16,
     /// When expired messages were last looked for.
     purged: Option<Instant>,
+    /// Which messages the store has.
+    rows: Rows,
 }
 
 /// What came of a writing.
@@ -96,10 +106,12 @@ impl Outbound {
         self.bytes -= fleeting.iter().map(Queued::bytes).sum::<usize>();
         let mut dropped = 0;
         let mut first = VecDeque::new();
-        for queued in std::mem::take(&mut self.retained) {
+        self.retained_bytes = 0;
+        for mut queued in std::mem::take(&mut self.retained) {
             if queued.qos == QoS::AtMostOnce {
                 continue;
             }
+            queued.number = self.rows.number();
             if self.queue.len() + first.len() < limits.session_queue_messages && self.has_bytes(&queued, limits) {
                 self.bytes += queued.bytes();
                 first.push_back(queued);
@@ -113,7 +125,7 @@ impl Outbound {
     }
 
     /// Queues a message; false where there is no room.
-    pub(super) fn push(&mut self, queued: Queued, limits: &Limits) -> bool {
+    pub(super) fn push(&mut self, mut queued: Queued, limits: &Limits) -> bool {
         if !self.has_room(&queued, limits) {
             self.purge();
             if !self.has_room(&queued, limits) {
@@ -124,6 +136,7 @@ impl Outbound {
         if queued.qos == QoS::AtMostOnce {
             self.fleeting.push_back(queued);
         } else {
+            queued.number = self.rows.number();
             self.queue.push_back(queued);
         }
         true
@@ -131,8 +144,12 @@ impl Outbound {
 
     /// Queues a retained message before all others; false where there is no room.
     pub(super) fn push_retained(&mut self, queued: Queued, limits: &Limits) -> bool {
-        let has_room = self.retained.len() < limits.retained_messages;
+        // A message that was replaced since is kept by this queue alone, so its bytes count as well.
+        let bytes = queued.bytes();
+        let has_room = self.retained.len() < limits.retained_messages
+            && self.retained_bytes + bytes <= limits.retained_bytes.max(bytes);
         if has_room {
+            self.retained_bytes += bytes;
             self.retained.push_back(queued);
         }
         has_room
@@ -154,12 +171,13 @@ impl Outbound {
             return;
         }
         self.purged = Some(now);
-        let bytes = &mut self.bytes;
+        let (bytes, rows) = (&mut self.bytes, &mut self.rows);
         for queue in [&mut self.fleeting, &mut self.queue] {
             queue.retain(|queued| {
                 let lives = queued.message.life_left(now).is_some();
                 if !lives {
                     *bytes -= queued.bytes();
+                    rows.done(queued.number);
                 }
                 lives
             });
@@ -178,6 +196,7 @@ impl Outbound {
             let Some((queued, counted)) = self.next(pen.outlet.window) else { break };
             if queued.message.life_left(now).is_none() {
                 self.bytes -= if counted { queued.bytes() } else { 0 };
+                self.rows.done(queued.number);
                 continue;
             }
             let is_written = self.write_new(pen, queued, counted, now);
@@ -196,12 +215,13 @@ impl Outbound {
             self.sent += 1;
         } else if let Some(done) = self.in_flight.remove(self.sent) {
             self.bytes -= done.queued.bytes();
+            self.rows.done(done.queued.number);
         }
         is_written
     }
 
     /// Sends a message for the first time; drops it and returns false where it is too large.
-    fn write_new(&mut self, pen: &mut Pen<'_>, queued: Queued, counted: bool, now: Instant) -> bool {
+    fn write_new(&mut self, pen: &mut Pen<'_>, mut queued: Queued, counted: bool, now: Instant) -> bool {
         let acked = queued.qos > QoS::AtMostOnce;
         let id = if acked { self.free_id() } else { 0 };
         let is_written = pen.write(&queued, id, false, now);
@@ -209,9 +229,14 @@ impl Outbound {
             self.bytes -= queued.bytes();
         }
         if is_written && acked {
+            if queued.number == 0 {
+                queued.number = self.rows.number();
+            }
             self.bytes += queued.bytes();
             self.in_flight.push_back(InFlight { id, queued });
             self.sent += 1;
+        } else {
+            self.rows.done(queued.number);
         }
         is_written
     }
@@ -222,12 +247,22 @@ impl Outbound {
         if let Some(first) = self.retained.front()
             && (open || first.qos == QoS::AtMostOnce)
         {
-            return self.retained.pop_front().map(|queued| (queued, false));
+            let first = self.retained.pop_front()?;
+            self.retained_bytes -= first.bytes();
+            return Some((first, false));
         }
-        if let Some(queued) = self.fleeting.pop_front() {
-            return Some((queued, true));
+        let queue = if !self.fleeting.is_empty() {
+            &mut self.fleeting
+        } else if open {
+            &mut self.queue
+        } else {
+            return None;
+        };
+        let first = queue.pop_front();
+        if queue.is_empty() && queue.capacity() > KEPT_EMPTY {
+            *queue = VecDeque::new();
         }
-        if open { self.queue.pop_front().map(|queued| (queued, true)) } else { None }
+        first.map(|queued| (queued, true))
     }
 
     fn free_id(&mut self) -> u16 {
@@ -269,6 +304,7 @@ impl Outbound {
         let index = self.in_flight.iter().position(|sent| sent.id == id && sent.queued.qos == qos)?;
         let done = self.in_flight.remove(index)?;
         self.bytes -= done.queued.bytes();
+        self.rows.done(done.queued.number);
         if index < self.sent {
             self.sent -= 1;
         }
@@ -278,11 +314,12 @@ impl Outbound {
     /// Hands messages of a shared subscription to whom `give` finds for them: those at QoS 1 and 2 that wait, and with
     /// `started` those at QoS 1 that are in flight. What `give` refuses stays.
     pub(super) fn hand_over(&mut self, share: &str, started: bool, give: &mut dyn FnMut(&Arc<Message>) -> bool) {
-        let (bytes, sent) = (&mut self.bytes, &mut self.sent);
+        let (bytes, sent, rows) = (&mut self.bytes, &mut self.sent, &mut self.rows);
         let mut stays = |queued: &Queued| {
             let goes = queued.share.as_deref() == Some(share) && give(&queued.message);
             if goes {
                 *bytes -= queued.bytes();
+                rows.done(queued.number);
             }
             !goes
         };
@@ -300,6 +337,81 @@ impl Outbound {
         }
         self.queue.retain(stays);
     }
+}
+
+impl Outbound {
+    /// Returns the bytes of all that is queued or in flight.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Forgets the messages that wait or are in flight, unless their topic is one to keep.
+    pub(super) fn forget_unless(&mut self, keep: impl Fn(&str) -> bool) {
+        let rows = &mut self.rows;
+        let mut kept = |queued: &Queued| {
+            let stays = keep(&queued.message.topic);
+            if !stays {
+                rows.done(queued.number);
+            }
+            stays
+        };
+        self.retained.retain(&mut kept);
+        self.fleeting.retain(&mut kept);
+        self.queue.retain(&mut kept);
+        self.in_flight.retain(|in_flight| kept(&in_flight.queued));
+        self.sent = self.sent.min(self.in_flight.len());
+        let in_flight = self.in_flight.iter().map(|in_flight| &in_flight.queued);
+        self.bytes = self.fleeting.iter().chain(&self.queue).chain(in_flight).map(Queued::bytes).sum();
+        self.retained_bytes = self.retained.iter().map(Queued::bytes).sum();
+    }
+
+    /// Returns the messages that the store does not have yet, and the numbers of those that it may forget.
+    pub(super) fn take_changes(&mut self) -> (Vec<Queued>, Vec<u64>) {
+        let waiting = self.in_flight.iter().map(|in_flight| &in_flight.queued).chain(&self.queue);
+        let new = waiting.filter(|queued| self.rows.lacks(queued.number)).cloned().collect();
+        (new, self.rows.saved())
+    }
+
+    /// Returns the highest number that a message ever had.
+    pub(super) fn last_number(&self) -> u64 {
+        self.rows.last()
+    }
+
+    /// Returns what a restart must know beside the messages.
+    pub(super) fn exchanges(&self) -> Exchanges {
+        Exchanges {
+            in_flight: self.in_flight.iter().map(|in_flight| (in_flight.queued.number, in_flight.id)).collect(),
+            released: self.released.iter().copied().collect(),
+            last_id: self.last_id,
+        }
+    }
+
+    /// Makes what was before a restart out of what was kept of it.
+    pub(super) fn restore(exchanges: &Exchanges, messages: Vec<Queued>, last_number: u64) -> Outbound {
+        let mut outbound = Outbound { rows: Rows::restored(last_number), ..Outbound::default() };
+        outbound.bytes = messages.iter().map(Queued::bytes).sum();
+        outbound.released = exchanges.released.iter().copied().collect();
+        outbound.last_id = exchanges.last_id;
+        let mut waiting: VecDeque<Queued> = messages.into();
+        for &(number, id) in &exchanges.in_flight {
+            let place = waiting.iter().position(|queued| queued.number == number);
+            if let Some(queued) = place.and_then(|place| waiting.remove(place)) {
+                outbound.in_flight.push_back(InFlight { id, queued });
+            }
+        }
+        outbound.queue = waiting;
+        outbound
+    }
+}
+
+/// Packet ids under way to a client, as they are kept over a restart.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Exchanges {
+    /// Numbers of messages that were sent and not acknowledged, with their packet ids, in the order of sending.
+    in_flight: Vec<(u64, u16)>,
+    /// Packet ids whose PUBREL is sent.
+    released: Vec<u16>,
+    last_id: u16,
 }
 
 impl Queued {
@@ -322,7 +434,7 @@ impl Identifiers {
         };
     }
 
-    fn as_slice(&self) -> &[u32] {
+    pub(super) fn as_slice(&self) -> &[u32] {
         match self {
             Identifiers::None => &[],
             Identifiers::One(one) => std::slice::from_ref(one),

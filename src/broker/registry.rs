@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bus::Link;
 use super::counters::Counters;
+use super::keeper::Changed;
 use super::session::Session;
 use super::share::Groups;
 use crate::config::Limits;
@@ -23,6 +24,7 @@ pub struct Registry {
     limits: Arc<Limits>,
     counters: Arc<Counters>,
     groups: Arc<Groups>,
+    changed: Arc<Changed>,
     clients: Mutex<Clients>,
 }
 
@@ -111,8 +113,26 @@ impl Attachment {
 
 impl Registry {
     /// Makes an empty registry.
-    pub fn new(limits: Arc<Limits>, counters: Arc<Counters>, groups: Arc<Groups>) -> Arc<Registry> {
-        Arc::new(Registry { limits, counters, groups, clients: Mutex::default() })
+    pub(super) fn new(
+        limits: Arc<Limits>,
+        counters: Arc<Counters>,
+        groups: Arc<Groups>,
+        changed: Arc<Changed>,
+    ) -> Arc<Registry> {
+        Arc::new(Registry { limits, counters, groups, changed, clients: Mutex::default() })
+    }
+
+    /// Takes a session that was kept over a restart, and that its client has not come back to.
+    pub fn restore(&self, holding: Arc<Holding>, expiry: Duration) {
+        let presence = Presence::Away { since: Instant::now(), expiry, succeeded: CancellationToken::new() };
+        let mut clients = self.lock();
+        clients.by_id.insert(holding.session.client().clone(), Client { holding, presence });
+        self.count(&clients);
+    }
+
+    /// Returns a client's session, where it has one.
+    pub fn session(&self, client_id: &str) -> Option<Arc<Session>> {
+        self.lock().by_id.get(client_id).map(|client| client.holding.session.clone())
     }
 
     /// Attaches a connection to its client's session, taking it over from another connection where one holds it.
@@ -169,6 +189,7 @@ impl Registry {
                 (holding, false)
             }
         };
+        holding.session.keep_for(expiry, false);
         self.count(&clients);
         Ok(Attachment {
             registry: self.clone(),
@@ -209,10 +230,12 @@ impl Registry {
         if away.len() > self.limits.sessions {
             away.sort_unstable();
             let surplus = away.len() - self.limits.sessions;
-            tracing::warn!(
-                surplus,
-                "more sessions of absent clients than broker.limits.sessions: the oldest are forgotten"
-            );
+            if self.counters.refused_lines.allows() {
+                tracing::warn!(
+                    surplus,
+                    "more sessions of absent clients than broker.limits.sessions: the oldest are forgotten"
+                );
+            }
             for (_, id) in away.into_iter().take(surplus) {
                 if let Some(client) = clients.by_id.remove(&id) {
                     self.end(&client);
@@ -234,11 +257,19 @@ impl Registry {
             self.end(client);
             clients.by_id.remove(client_id);
         } else {
+            attachment.holding.session.keep_for(attachment.expiry, true);
             let succeeded = attachment.succeeded.clone();
             client.presence = Presence::Away { since: Instant::now(), expiry: attachment.expiry, succeeded };
         }
         clients.connected -= 1;
         self.count(&clients);
+        let away = clients.by_id.len() - clients.connected;
+        drop(clients);
+        // A crowd that comes and goes would leave many more between two regular looks; a few more are let be, so that not
+        // every goodbye looks through all.
+        if away > self.limits.sessions + self.limits.sessions / 8 {
+            self.sweep(Instant::now());
+        }
     }
 
     /// Ends a client's session for good.
@@ -248,7 +279,8 @@ impl Registry {
     }
 
     fn new_holding(&self, client: Arc<str>) -> Arc<Holding> {
-        let session = Session::new(client, self.limits.clone(), self.counters.clone());
+        let (limits, counters, changed) = (self.limits.clone(), self.counters.clone(), self.changed.clone());
+        let session = Session::new(client, limits, counters, changed);
         Arc::new(Holding { session: Arc::new(session), link: AsyncMutex::default() })
     }
 
@@ -300,14 +332,17 @@ mod tests {
             session_queue_bytes: 1000,
             subscriptions: 10,
             filters: 10,
+            topics: 10,
             sessions,
+            partial_bytes: 1,
             retained_messages: 1,
             retained_bytes: 1,
             session_expiry_max: HOUR,
             topic_aliases: 0,
             keep_alive_max: u16::MAX,
+            queued_bytes: 1000,
         };
-        Registry::new(Arc::new(limits), Arc::default(), Groups::new(1, Arc::default()))
+        Registry::new(Arc::new(limits), Arc::default(), Groups::new(1, Arc::default()), Arc::default())
     }
 
     fn attach(registry: &Arc<Registry>, id: &str, clean: bool, expiry: Duration) -> Result<Attachment, NoRoom> {

@@ -2,9 +2,13 @@
 //!
 //! Owns the client's subscriptions, what is on its way to it (`outbound`), and the packet ids of its QoS 2 publishes.
 //! Every queue is bounded; what does not fit is dropped, newest first, and counted. It never touches a socket: its
-//! connection asks it for packets to write.
+//! connection asks it for packets to write; nor the store: `kept` says what of it outlives a restart.
+
+mod kept;
 
 use std::collections::HashSet;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,8 +16,10 @@ use bytes::BytesMut;
 use bytestring::ByteString;
 use tokio::sync::Notify;
 
+use super::auth::Rights;
 use super::bus::{Numbered, Sink};
 use super::counters::Counters;
+use super::keeper::Changed;
 use super::message::Message;
 use super::outbound::{Identifiers, Outbound, Pen, Queued};
 use super::seen::Seen;
@@ -21,6 +27,8 @@ use super::wire::{AckKind, QoS, Version};
 use crate::config::Limits;
 use crate::log::Rate;
 use crate::topic;
+
+pub(super) use self::kept::Restored;
 
 /// How often it is said that a subscriber cannot keep up.
 const DROPPED_LINE_INTERVAL: Duration = Duration::from_secs(60);
@@ -48,12 +56,21 @@ pub struct Session {
     client: Arc<str>,
     limits: Arc<Limits>,
     counters: Arc<Counters>,
+    changed: Arc<Changed>,
     dropped_lines: Rate,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// How the session is kept over a restart, where it is.
+    keeping: Option<kept::Keeping>,
+    /// What has changed since the lock was taken.
+    touched: Touched,
+    /// The bytes of `outbound` that are counted with those of all sessions.
+    counted_bytes: usize,
+    /// What the client that was here last may read; `None` before the first.
+    rights: Option<Arc<Rights>>,
     /// Notified when there is something to write; `None` while the client is away.
     connection: Option<Arc<Notify>>,
     subscriptions: Vec<Subscription>,
@@ -67,13 +84,36 @@ struct State {
     has_ended: bool,
 }
 
+/// Whether what a restart must know has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Touched {
+    #[default]
+    No,
+    /// In a way that may wait for the store's next turn.
+    Slightly,
+    /// In a way that somebody relies on.
+    Surely,
+}
+
+/// A session's state, locked. Letting go of it counts its bytes, and notes that it has changed where it has.
+struct Locked<'s> {
+    session: &'s Session,
+    state: MutexGuard<'s, State>,
+}
+
 impl Session {
     /// Makes a session without subscriptions.
-    pub fn new(client: Arc<str>, limits: Arc<Limits>, counters: Arc<Counters>) -> Session {
+    pub(super) fn new(
+        client: Arc<str>,
+        limits: Arc<Limits>,
+        counters: Arc<Counters>,
+        changed: Arc<Changed>,
+    ) -> Session {
         Session {
             client,
             limits,
             counters,
+            changed,
             dropped_lines: Rate::new(1, DROPPED_LINE_INTERVAL),
             state: Mutex::default(),
         }
@@ -82,6 +122,17 @@ impl Session {
     /// Returns the client's id.
     pub fn client(&self) -> &Arc<str> {
         &self.client
+    }
+
+    /// Gives the session to a client that was let in. What waits for it and it may not read is forgotten: the client
+    /// may be another user than the last, and the rules may be others.
+    pub fn entrust(&self, rights: Arc<Rights>) {
+        let mut state = self.lock();
+        if !rights.are_open() {
+            state.touch(Touched::Slightly);
+            state.outbound.forget_unless(|topic| rights.may_read(topic));
+        }
+        state.rights = Some(rights);
     }
 
     /// Connects the session; what is in flight is sent again.
@@ -97,6 +148,7 @@ impl Session {
         let mut state = self.lock();
         if state.connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
             state.connection = None;
+            state.touch(Touched::Surely);
             let dropped = state.outbound.end(&self.limits);
             self.count_dropped(&mut state, dropped, QUEUE_FULL);
         }
@@ -106,6 +158,7 @@ impl Session {
     pub fn end(&self) -> Vec<ByteString> {
         let mut state = self.lock();
         state.has_ended = true;
+        state.touch(Touched::Surely);
         state.shared.iter().map(|subscription| subscription.filter.clone()).collect()
     }
 
@@ -122,13 +175,15 @@ impl Session {
     /// Adds a subscription or replaces its options; tells whether it is new, `None` where there are too many.
     pub fn add(&self, subscription: Subscription) -> Option<bool> {
         let mut state = self.lock();
-        let count = state.subscriptions.len() + state.shared.len();
+        let known = state.subscriptions.iter().chain(&state.shared);
+        let weight: usize = known.map(|known| topic::weight(&known.filter)).sum();
+        state.touch(Touched::Surely);
         let list = state.list(&subscription.filter);
         if let Some(known) = list.iter_mut().find(|known| known.filter == subscription.filter) {
             *known = subscription;
             return Some(false);
         }
-        if count >= self.limits.subscriptions {
+        if weight + topic::weight(&subscription.filter) > self.limits.subscriptions {
             return None;
         }
         list.push(subscription);
@@ -138,6 +193,7 @@ impl Session {
     /// Removes a subscription; tells whether there was one.
     pub fn remove(&self, filter: &str) -> bool {
         let mut state = self.lock();
+        state.touch(Touched::Surely);
         let list = state.list(filter);
         let before = list.len();
         list.retain(|known| known.filter != filter);
@@ -149,8 +205,11 @@ impl Session {
         let mut state = self.lock();
         let mut dropped = 0;
         for message in messages {
+            if !state.may_read(&message.topic) {
+                continue;
+            }
             let (qos, identifiers) = (qos.min(message.qos), Identifiers::from(identifier));
-            let queued = Queued { message, qos, retain: true, identifiers, share: None };
+            let queued = Queued { message, qos, retain: true, identifiers, share: None, number: 0 };
             dropped += usize::from(!state.outbound.push_retained(queued, &self.limits));
         }
         self.count_dropped(&mut state, dropped, QUEUE_FULL);
@@ -163,14 +222,18 @@ impl Session {
         if state.connection.is_none() != away || (away && qos == QoS::AtMostOnce) || state.has_ended {
             return false;
         }
+        if !state.may_read(&message.topic) {
+            return false;
+        }
         let queued = Queued {
             message: message.clone(),
             qos,
             retain: terms.retain_as_published && message.retain,
             identifiers: terms.identifier.into(),
             share: Some(share.clone()),
+            number: 0,
         };
-        let taken = state.outbound.push(queued, &self.limits);
+        let taken = self.push(&mut state, queued);
         if let Some(connection) = state.connection.as_ref().filter(|_| taken) {
             connection.notify_one();
         }
@@ -185,13 +248,18 @@ impl Session {
     /// Hands messages of a shared subscription that wait, and with `started` those at QoS 1 that are not acknowledged,
     /// to whom `give` finds for them; it is called with this session locked. What it refuses stays.
     pub fn hand_over(&self, share: &str, started: bool, give: &mut dyn FnMut(&Arc<Message>) -> bool) {
-        self.lock().outbound.hand_over(share, started, give);
+        let mut state = self.lock();
+        state.touch(Touched::Slightly);
+        state.outbound.hand_over(share, started, give);
     }
 
     /// Writes what the window and the output's bound allow; returns how many messages.
     pub(super) fn write_to(&self, pen: &mut Pen<'_>, output_bytes_max: usize) -> usize {
         let mut state = self.lock();
         let written = state.outbound.write(pen, output_bytes_max);
+        if written.delivered > 0 {
+            state.touch(Touched::Slightly);
+        }
         self.count_dropped(&mut state, written.too_large, TOO_LARGE);
         written.delivered
     }
@@ -199,6 +267,7 @@ impl Session {
     /// Takes a PUBACK or PUBCOMP: the message is done with. One for an unknown id is ignored.
     pub fn acknowledged(&self, id: u16, kind: AckKind) {
         let mut state = self.lock();
+        state.touch(Touched::Slightly);
         match kind {
             AckKind::PubAck => state.outbound.acknowledged(id),
             _ => state.outbound.completed(id),
@@ -207,26 +276,46 @@ impl Session {
 
     /// Takes a PUBREC; tells whether the id is known, and a PUBREL is due, or was refused, and nothing is.
     pub fn received_by_client(&self, id: u16, reason: u8) -> Option<bool> {
-        self.lock().outbound.received_by_client(id, reason)
+        let mut state = self.lock();
+        state.touch(Touched::Slightly);
+        state.outbound.received_by_client(id, reason)
     }
 
     /// Notes the packet id of a QoS 2 publish from the client; false where it is noted already.
     pub fn note_received(&self, id: u16) -> bool {
-        self.lock().received.insert(id)
+        let mut state = self.lock();
+        state.touch(Touched::Slightly);
+        state.received.insert(id)
     }
 
     /// Forgets the packet id of a QoS 2 publish: its PUBREL came. False where it was not noted.
     pub fn forget_received(&self, id: u16) -> bool {
-        self.lock().received.remove(&id)
+        let mut state = self.lock();
+        state.touch(Touched::Slightly);
+        state.received.remove(&id)
     }
 
     fn enqueue(&self, state: &mut State, queued: Queued) {
-        if queued.qos == QoS::AtMostOnce && state.connection.is_none() {
+        if (queued.qos == QoS::AtMostOnce && state.connection.is_none()) || !state.may_read(&queued.message.topic) {
             return;
         }
-        if !state.outbound.push(queued, &self.limits) {
+        if !self.push(state, queued) {
             self.count_dropped(state, 1, QUEUE_FULL);
         }
+    }
+
+    /// Queues a message where this session's limits and that of all sessions together leave room for it.
+    fn push(&self, state: &mut State, queued: Queued) -> bool {
+        let acked = queued.qos > QoS::AtMostOnce;
+        let of_all = self.counters.queued_bytes.load(Ordering::Relaxed);
+        // An empty queue takes one message, whatever the others hold.
+        let is_full = of_all >= self.limits.queued_bytes as u64 && state.outbound.bytes() > 0;
+        let pushed = !is_full && state.outbound.push(queued, &self.limits);
+        if pushed && acked {
+            // Nobody else has it now but the session of a client that is away.
+            state.touch(if state.connection.is_none() { Touched::Surely } else { Touched::Slightly });
+        }
+        pushed
     }
 
     fn count_dropped(&self, state: &mut State, count: usize, why: &str) {
@@ -240,8 +329,46 @@ impl Session {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_> {
+        Locked { session: self, state: self.state.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let (session, state) = (self.session, &mut *self.state);
+        let bytes = state.outbound.bytes();
+        if bytes != state.counted_bytes {
+            session.counters.queued_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            session.counters.queued_bytes.fetch_sub(state.counted_bytes as u64, Ordering::Relaxed);
+            state.counted_bytes = bytes;
+        }
+        let touched = std::mem::take(&mut state.touched);
+        if let Some(keeping) = state.keeping.as_mut().filter(|keeping| touched > keeping.noted) {
+            keeping.noted = touched;
+            session.changed.note_session(&session.client, touched == Touched::Surely);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.counters.queued_bytes.fetch_sub(state.counted_bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -263,6 +390,17 @@ impl Sink for Session {
 }
 
 impl State {
+    /// Notes that what a restart must know has changed.
+    fn touch(&mut self, touched: Touched) {
+        self.touched = self.touched.max(touched);
+    }
+
+    /// Tells whether the session's client may have a message. Before the first client it is not known who will ask:
+    /// then what waits is judged when one comes.
+    fn may_read(&self, topic: &str) -> bool {
+        self.rights.as_ref().is_none_or(|rights| rights.may_read(topic))
+    }
+
     /// Returns the subscriptions among which a filter stands.
     fn list(&mut self, filter: &str) -> &mut Vec<Subscription> {
         if topic::is_shared(filter) { &mut self.shared } else { &mut self.subscriptions }
@@ -293,6 +431,6 @@ impl State {
             }
         }
         let (qos, retain) = wanted?;
-        Some(Queued { qos: qos.min(message.qos), message, retain, identifiers, share: None })
+        Some(Queued { qos: qos.min(message.qos), message, retain, identifiers, share: None, number: 0 })
     }
 }

@@ -15,10 +15,15 @@ use super::session::Subscription;
 use super::wire::{self, RetainHandling, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::topic;
 
+/// How many filters of an UNSUBSCRIBE are looked for before others are served: one packet has room for a quarter of a
+/// million.
+const FILTERS_PER_TURN: usize = 16;
+
 mod code {
     //! MQTT 5 reason codes, section 2.4 of the standard.
     pub(super) const NO_SUBSCRIPTION_EXISTED: u8 = 0x11;
     pub(super) const IMPLEMENTATION_SPECIFIC: u8 = 0x83;
+    pub(super) const NOT_AUTHORIZED: u8 = 0x87;
     pub(super) const TOPIC_FILTER_INVALID: u8 = 0x8F;
     pub(super) const PACKET_TOO_LARGE: u8 = 0x95;
     pub(super) const QUOTA_EXCEEDED: u8 = 0x97;
@@ -30,9 +35,16 @@ impl Inbound {
         // What this client published before must not come back by what it subscribes to now.
         self.hand_over().await?;
         let mut codes = Vec::with_capacity(subscribe.filters.len());
-        for wanted in &subscribe.filters {
+        for (place, wanted) in subscribe.filters.iter().enumerate() {
+            // A client may have no more, and one packet has room for a quarter of a million.
+            if place >= self.broker.limits.subscriptions {
+                codes.push(code::QUOTA_EXCEEDED);
+                continue;
+            }
             let granted = self.subscribe_to(wanted, subscribe.subscription_identifier).await;
             codes.push(granted.unwrap_or_else(|code| code));
+            // Each may have to look at every retained message; others are served in between.
+            tokio::task::yield_now().await;
         }
         let why = codes.iter().find_map(|code| words(*code)).filter(|_| self.terms.explains);
         let start = out.len();
@@ -53,6 +65,11 @@ impl Inbound {
             return Err(code::TOPIC_FILTER_INVALID);
         }
         let session = &self.holding.session;
+        let read = topic::shared(&wanted.filter).map_or(&*wanted.filter, |(_, filter)| filter);
+        if !self.rights.may_subscribe(read) {
+            self.broker.counters.denied("a subscription", session.client(), &self.rights, &wanted.filter);
+            return Err(code::NOT_AUTHORIZED);
+        }
         let subscription = Subscription {
             filter: message::copy_text(&wanted.filter),
             qos: wanted.qos,
@@ -121,7 +138,10 @@ impl Inbound {
     /// Takes an UNSUBSCRIBE.
     pub(super) async fn unsubscribe(&mut self, unsubscribe: Unsubscribe, out: &mut BytesMut) -> Result<(), End> {
         let mut codes = Vec::with_capacity(unsubscribe.filters.len());
-        for filter in &unsubscribe.filters {
+        for (place, filter) in unsubscribe.filters.iter().enumerate() {
+            if place % FILTERS_PER_TURN == FILTERS_PER_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
             let existed = self.holding.session.remove(filter);
             if existed && topic::is_shared(filter) {
                 self.broker.shares.unsubscribe(&self.holding.session, filter).await;
@@ -149,6 +169,7 @@ impl Inbound {
 fn words(code: u8) -> Option<&'static str> {
     match code {
         code::TOPIC_FILTER_INVALID => Some("a filter is not valid"),
+        code::NOT_AUTHORIZED => Some("the access rules deny a filter"),
         code::QUOTA_EXCEEDED => Some("there are as many subscriptions as the hub allows"),
         code::IMPLEMENTATION_SPECIFIC => Some("the hub cannot subscribe now"),
         _ => None,

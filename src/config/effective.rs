@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Config, Limits, Pattern, Station};
+use super::{Broker, Config, Limits, Listener, Pattern, Station};
 
 impl Config {
     /// Returns the configuration as TOML that is valid as `hub.toml`, paths absolute.
@@ -53,13 +53,10 @@ impl Config {
             None => text.comment("config: no rumqttd.toml, the built-in default"),
         }
         for listener in &self.broker.listeners {
-            text.comment(&format!(
-                "listener {:?}: {}, packets up to {} bytes, CONNECT within {} ms",
-                listener.name,
-                listener.address,
-                listener.packet_bytes_max,
-                listener.connect_timeout.as_millis()
-            ));
+            listener_line(text, listener);
+        }
+        for warning in &self.broker.warnings {
+            text.comment(&format!("warning: {warning}"));
         }
         let router = &self.broker.router;
         text.comment(&format!(
@@ -68,6 +65,12 @@ impl Config {
         ));
         text.comment(&format!("PID file: {}", absolute(&self.pid)));
         text.line("allow_anonymous", self.broker.allow_anonymous);
+        let Broker { users, password_file, acl_file, .. } = &self.broker;
+        for (key, file) in [("users", users), ("password_file", password_file), ("acl_file", acl_file)] {
+            if let Some(file) = file {
+                text.path(key, file);
+            }
+        }
     }
 
     fn ingest_section(&self, text: &mut Text) {
@@ -101,6 +104,29 @@ fn station(text: &mut Text, station: &Station) {
     }
 }
 
+fn listener_line(text: &mut Text, listener: &Listener) {
+    text.comment(&format!(
+        "listener {:?}: {}, {}, packets up to {} bytes, CONNECT within {} ms",
+        listener.name,
+        listener.kind(),
+        listener.address,
+        listener.packet_bytes_max,
+        listener.connect_timeout.as_millis()
+    ));
+    if let Some(files) = listener.tls.as_ref().map(|certificates| certificates.files()) {
+        let clients = match &files.client_ca {
+            Some(path) => format!("clients need a certificate by {}", absolute(path)),
+            None => "clients need no certificate".to_owned(),
+        };
+        text.comment(&format!(
+            "listener {:?}: certificate {}, key {}; {clients}",
+            listener.name,
+            absolute(&files.certificate),
+            absolute(&files.key)
+        ));
+    }
+}
+
 fn limits(text: &mut Text, limits: &Limits) {
     text.section("broker.limits");
     text.line("connections", limits.connections);
@@ -108,8 +134,11 @@ fn limits(text: &mut Text, limits: &Limits) {
     text.line("inflight", limits.inflight);
     text.line("session_queue_messages", limits.session_queue_messages);
     text.line("session_queue_bytes", limits.session_queue_bytes);
+    text.line("queued_bytes", limits.queued_bytes);
     text.line("subscriptions", limits.subscriptions);
     text.line("filters", limits.filters);
+    text.line("topics", limits.topics);
+    text.line("partial_bytes", limits.partial_bytes);
     text.line("sessions", limits.sessions);
     text.line("retained_messages", limits.retained_messages);
     text.line("retained_bytes", limits.retained_bytes);
@@ -153,7 +182,7 @@ fn absolute(path: &Path) -> String {
 }
 
 /// Returns a TOML basic string.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');
     for letter in text.chars() {
         match letter {

@@ -22,6 +22,7 @@ use tracing::Level;
 use self::reader::Reader;
 use crate::reading::Kind;
 
+pub(crate) use self::effective::quoted;
 pub use self::error::{ConfigErrors, Problem};
 pub use self::listeners::Listener;
 pub use self::sources::Flags;
@@ -71,14 +72,23 @@ pub struct Station {
 pub struct Broker {
     /// The `rumqttd.toml` that was read; `None` stands for the built-in default.
     pub config: Option<PathBuf>,
-    /// Whether clients without a login may come from other machines.
+    /// Whether clients without a login are let in although there are users, and from other machines although there are
+    /// none.
     pub allow_anonymous: bool,
+    /// The hub's own file of users.
+    pub users: Option<PathBuf>,
+    /// A file of users in Mosquitto's format.
+    pub password_file: Option<PathBuf>,
+    /// Access rules in Mosquitto's format.
+    pub acl_file: Option<PathBuf>,
     /// Bounds on what clients may cost.
     pub limits: Limits,
     /// Settings of rumqttd's router.
     pub router: rumqttd::RouterConfig,
     /// The listeners, at least one, no two on one address.
     pub listeners: Vec<Listener>,
+    /// What is not wrong, but should be known.
+    pub warnings: Vec<String>,
 }
 
 /// Section `[broker.limits]`.
@@ -96,10 +106,16 @@ pub struct Limits {
     pub session_queue_bytes: usize,
     /// Subscriptions of a client.
     pub subscriptions: usize,
-    /// Distinct filters of all clients.
+    /// Bytes that wait for all clients together.
+    pub queued_bytes: usize,
+    /// Subscriptions of all clients together.
     pub filters: usize,
+    /// Topics that the router knows by their names; further ones take a shared way through it.
+    pub topics: usize,
     /// Sessions kept of clients that are away.
     pub sessions: usize,
+    /// Bytes of large packets that have not come or gone whole, on all connections together.
+    pub partial_bytes: usize,
     /// Retained messages.
     pub retained_messages: usize,
     /// Bytes of retained messages.

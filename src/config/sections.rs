@@ -48,6 +48,9 @@ pub(super) fn broker(reader: &mut Reader, base: &Path, flags: &Flags) -> Result<
     let path = reader.path("broker.config", base, "a file", |text| !text.is_empty());
     let path = path.unwrap_or_else(|| base.join("rumqttd.toml"));
     let allow_anonymous = reader.switch("broker.allow_anonymous").unwrap_or(false);
+    let mut file = |key| reader.path(key, base, "a file", |text| !text.is_empty());
+    let (users, password_file) = (file("broker.users"), file("broker.password_file"));
+    let acl_file = file("broker.acl_file");
     let limits = limits(reader);
 
     let mut problems = Vec::new();
@@ -66,14 +69,15 @@ pub(super) fn broker(reader: &mut Reader, base: &Path, flags: &Flags) -> Result<
         bus.listen_on(address);
     }
     problems.append(&mut bus.merge_listeners());
-    if !allow_anonymous {
+    if !allow_anonymous && users.is_none() && password_file.is_none() {
         problems.append(&mut refuse_open(&bus, flags));
     }
     if !problems.is_empty() {
         return Err(problems);
     }
     let config = bus.from_file.then_some(path);
-    Ok(Broker { config, allow_anonymous, limits, router: bus.router, listeners: bus.listeners })
+    let (router, listeners, warnings) = (bus.router, bus.listeners, bus.warnings);
+    Ok(Broker { config, allow_anonymous, users, password_file, acl_file, limits, router, listeners, warnings })
 }
 
 /// Refuses listeners that other machines can reach: nobody would have to say who they are.
@@ -83,7 +87,8 @@ fn refuse_open(bus: &Bus, flags: &Flags) -> Vec<Problem> {
         let source = if index == 0 && flags.listen.is_some() { "--listen" } else { &bus.source };
         let text = format!(
             "listener {:?} on {} can be reached by other machines, and there are no users; let it listen on \
-             127.0.0.1, or set allow_anonymous = true under [broker] in hub.toml to let anybody in",
+             127.0.0.1, name a file of users with users = \"FILE\" under [broker] in hub.toml, or set \
+             allow_anonymous = true there to let anybody in",
             listener.name, listener.address
         );
         Problem::new(source, "broker.allow_anonymous", text)
@@ -103,8 +108,11 @@ fn limits(reader: &mut Reader) -> Limits {
         inflight: u16::try_from(size("inflight", 64, 1..=65_535)).unwrap_or(u16::MAX),
         session_queue_messages: size("session_queue_messages", 1_000, 1..=1_000_000),
         session_queue_bytes: size("session_queue_bytes", 1_048_576, KIB..=GIB),
+        queued_bytes: size("queued_bytes", 67_108_864, KIB..=1_024 * GIB),
         subscriptions: size("subscriptions", 1000, 1..=100_000),
-        filters: size("filters", 2048, 1..=100_000),
+        filters: size("filters", 10_000, 1..=100_000),
+        topics: size("topics", 4_096, 0..=1_000_000),
+        partial_bytes: size("partial_bytes", 33_554_432, MIB..=GIB),
         sessions: size("sessions", 1_000, 0..=65_000),
         retained_messages: size("retained_messages", 10_000, 0..=1_000_000),
         retained_bytes: size("retained_bytes", 8_388_608, 0..=GIB),

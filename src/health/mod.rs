@@ -148,6 +148,8 @@ impl Health {
             connections: counters.accepted.load(Ordering::Relaxed),
             connections_refused: counters.refused.load(Ordering::Relaxed),
             violations: counters.violations.load(Ordering::Relaxed),
+            logins_refused: counters.logins_refused.load(Ordering::Relaxed),
+            denied: counters.denied.load(Ordering::Relaxed),
             received: counters.received.load(Ordering::Relaxed),
             delivered: counters.delivered.load(Ordering::Relaxed),
             dropped: counters.dropped.load(Ordering::Relaxed),

@@ -46,6 +46,10 @@ pub struct Figures {
     pub connections_refused: u64,
     /// Connections ended for breaking the protocol.
     pub violations: u64,
+    /// Logins refused.
+    pub logins_refused: u64,
+    /// Publishes, subscriptions and wills that the access rules denied.
+    pub denied: u64,
     /// Publishes received.
     pub received: u64,
     /// Messages delivered to subscribers.
@@ -92,6 +96,8 @@ impl Statistics {
             (now.dropped, last.dropped, "dropped for slow subscribers"),
             (now.connections_refused, last.connections_refused, "connections refused"),
             (now.violations, last.violations, "protocol violations"),
+            (now.logins_refused, last.logins_refused, "logins refused"),
+            (now.denied, last.denied, "DENIED by the access rules"),
         ] {
             let count = count.saturating_sub(before);
             if count > 0 {

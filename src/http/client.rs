@@ -10,6 +10,8 @@ use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
+use super::socket::Way;
+
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -47,7 +49,11 @@ pub async fn get(socket: &Path, path: &str) -> Result<String, ClientError> {
 }
 
 async fn ask(socket: &Path, path: &str) -> Result<String, ClientError> {
-    let stream = UnixStream::connect(socket).await.map_err(|source| match source.kind() {
+    let connected = async {
+        let way = Way::to(socket)?;
+        UnixStream::connect(&way.path).await
+    };
+    let stream = connected.await.map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => ClientError::NotOwner { path: socket.to_owned() },
         _ => ClientError::NotRunning { path: socket.to_owned(), source },
     })?;

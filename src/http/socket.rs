@@ -3,14 +3,18 @@
 //! Owns its path, its rights (0600) and its end. A socket file that an earlier hub left behind is replaced: whoever
 //! binds holds the database's lock, so nobody listens on it.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
 use crate::lock;
+
+/// The longest path of a socket, bytes: `sun_path` less its final zero.
+const PATH_BYTES_MAX: usize = 107;
 
 /// Why the socket cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +42,31 @@ pub fn socket_path(database: &Path) -> PathBuf {
     path.into()
 }
 
+/// A way to a socket that the system takes: it allows a path 107 bytes, which a database deep in somebody's home passes.
+/// Then it leads through the open directory.
+pub(super) struct Way {
+    pub(super) path: PathBuf,
+    _directory: Option<File>,
+}
+
+impl Way {
+    /// Finds the way to a socket.
+    ///
+    /// # Errors
+    /// Those of opening the socket's directory.
+    pub(super) fn to(socket: &Path) -> io::Result<Way> {
+        let (Some(parent), Some(name)) = (socket.parent(), socket.file_name()) else {
+            return Ok(Way { path: socket.to_owned(), _directory: None });
+        };
+        if socket.as_os_str().len() <= PATH_BYTES_MAX {
+            return Ok(Way { path: socket.to_owned(), _directory: None });
+        }
+        let directory = File::open(parent)?;
+        let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+        Ok(Way { path, _directory: Some(directory) })
+    }
+}
+
 impl OwnersSocket {
     /// Binds the socket beside a database whose lock is held.
     ///
@@ -50,7 +79,8 @@ impl OwnersSocket {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let listener = UnixListener::bind(&path)?;
+            let way = Way::to(&path)?;
+            let listener = UnixListener::bind(&way.path)?;
             std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
             Ok(listener)
         };

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::config::Route;
 use crate::reading::{Kind, Marks, SourceId};
-use crate::store::{Delivery, Entry, Job, Origin, Ticket};
+use crate::store::{Content, Delivery, Entry, Incoming, Job, Origin, Ticket};
 
 pub use decode::{Limits, Reject};
 
@@ -76,7 +76,7 @@ impl Ingest {
         };
         let delivery = delivery.map(|(id, dup)| Delivery { id, dup, digest: digest(routed.digest, payload) });
         let origin = Origin { source: routed.source.clone(), client, qos, received_ms };
-        Job { origin, entry, payload: payload.into(), delivery, ticket }
+        Job { content: Content::Message(Incoming { origin, entry, payload: payload.into(), delivery }), ticket }
     }
 
     /// Returns how many readings came without a time of their own.

@@ -9,6 +9,7 @@ mod station;
 mod tests;
 
 use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -51,6 +52,8 @@ pub struct Options {
     pub count: Option<u64>,
     /// Decides the weather.
     pub seed: u64,
+    /// The user's name, and the file whose first line is the password.
+    pub login: Option<(String, PathBuf)>,
 }
 
 /// Host and port of a broker.
@@ -123,6 +126,14 @@ pub enum SimulateError {
         /// What the network said last.
         reason: Box<ConnectionError>,
     },
+    /// The password cannot be read.
+    #[error("Cannot read the password from {path}: {source}")]
+    Password {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
     /// The progress line could not be printed.
     #[error("Cannot print the progress: {0}")]
     Print(#[from] std::io::Error),
@@ -182,7 +193,10 @@ async fn connection(
     shutdown: &CancellationToken,
 ) -> Result<Result<End, ConnectionError>, SimulateError> {
     let id = format!("simulate-{}-{}", std::process::id(), options.seed);
-    let mqtt = MqttOptions::new(id, options.broker.host.clone(), options.broker.port);
+    let mut mqtt = MqttOptions::new(id, options.broker.host.clone(), options.broker.port);
+    if let Some((name, file)) = &options.login {
+        mqtt.set_credentials(name, password(file)?);
+    }
     let (client, mut eventloop) = AsyncClient::new(mqtt, WINDOW + 1);
     tokio::select! {
         connected = eventloop.poll() => if let Err(reason) = connected {
@@ -214,6 +228,12 @@ async fn connection(
         goodbye(&mut incoming).await;
     }
     Ok(Ok(End::Done))
+}
+
+fn password(file: &Path) -> Result<String, SimulateError> {
+    let text =
+        std::fs::read_to_string(file).map_err(|source| SimulateError::Password { path: file.to_owned(), source })?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 async fn poll(mut eventloop: EventLoop, events: mpsc::Sender<Result<Event, ConnectionError>>) {

@@ -18,6 +18,7 @@ fn options(port: u16, qos: u8, count: Option<u64>) -> Options {
         qos,
         count,
         seed: 1,
+        login: None,
     }
 }
 

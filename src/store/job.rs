@@ -8,11 +8,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use super::kept::Change;
 use crate::reading::{Reading, SourceId};
+
+/// One thing to store.
+#[derive(Debug)]
+pub struct Job {
+    /// What it is.
+    pub content: Content,
+    /// Whom to tell once it is on disk; `None` at QoS 0.
+    pub ticket: Option<Ticket>,
+}
+
+/// What is to be stored.
+#[derive(Debug)]
+pub enum Content {
+    /// A message on a station's topic.
+    Message(Incoming),
+    /// Changes of what the broker keeps over a restart.
+    Kept(Vec<Change>),
+}
 
 /// One message on its way to disk.
 #[derive(Debug)]
-pub struct Job {
+pub struct Incoming {
     /// Where it came from.
     pub origin: Origin,
     /// What it became.
@@ -21,8 +40,6 @@ pub struct Job {
     pub payload: Box<[u8]>,
     /// How to recognise its redelivery; `None` at QoS 0.
     pub delivery: Option<Delivery>,
-    /// Whom to tell once it is on disk; `None` at QoS 0.
-    pub ticket: Option<Ticket>,
 }
 
 /// Where a message came from.
@@ -100,10 +117,24 @@ impl AckGate {
 impl Job {
     /// Returns the bytes that this job occupies in the queue.
     pub fn bytes(&self) -> usize {
-        let entry = match &self.entry {
-            Entry::Reading(_) => size_of::<Reading>(),
-            Entry::Rejected { detail, .. } => detail.len(),
+        let content = match &self.content {
+            Content::Message(Incoming { origin, entry, payload, .. }) => {
+                let entry = match entry {
+                    Entry::Reading(_) => size_of::<Reading>(),
+                    Entry::Rejected { detail, .. } => detail.len(),
+                };
+                entry + payload.len() + origin.source.len() + origin.client.len()
+            }
+            Content::Kept(changes) => changes.iter().map(Change::bytes).sum(),
         };
-        size_of::<Job>() + entry + self.payload.len() + self.origin.source.len() + self.origin.client.len()
+        size_of::<Job>() + content
+    }
+
+    /// Returns the message, where it is one.
+    pub fn message(&self) -> Option<&Incoming> {
+        match &self.content {
+            Content::Message(message) => Some(message),
+            Content::Kept(_) => None,
+        }
     }
 }

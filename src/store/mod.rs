@@ -6,6 +6,7 @@
 mod delivery;
 pub mod error;
 pub mod job;
+pub mod kept;
 pub mod queue;
 pub mod reader;
 mod schema;
@@ -13,7 +14,8 @@ mod transaction;
 pub mod writer;
 
 pub use error::StoreError;
-pub use job::{AckGate, Delivery, Entry, Job, Origin, Ticket};
+pub use job::{AckGate, Content, Delivery, Entry, Incoming, Job, Origin, Ticket};
+pub use kept::{Change, Kept, KeptMessage, KeptSession};
 pub use queue::Queue;
 pub use reader::{Quarantined, Reader};
 pub use writer::{Settings, Writer};

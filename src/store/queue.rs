@@ -78,7 +78,7 @@ impl Queue {
                 let shed = self.shed.fetch_add(1, Ordering::Relaxed) + 1;
                 if self.shed_lines.allows() {
                     warn!(
-                        topic = %job.origin.source.escape_debug(),
+                        topic = %job.message().map_or("", |message| &message.origin.source).escape_debug(),
                         lost = shed,
                         "a reading with QoS 0 is lost: the queue to the database is full"
                     );

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
 use super::error::{Doing, StoreError};
+use super::kept::{self, Kept};
 
 /// A message in the quarantine.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
@@ -65,6 +66,14 @@ impl Reader {
                 other => Err(other),
             })
             .doing("cannot read the database")
+    }
+
+    /// Reads what the broker keeps over a restart.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn kept(&self) -> Result<Kept, StoreError> {
+        kept::load(&self.connection)
     }
 
     /// Lists the newest `limit` messages of the quarantine, newest first.

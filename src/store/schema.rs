@@ -12,7 +12,7 @@ use super::error::{Doing, StoreError};
 use crate::config::Synchronous;
 
 /// The newest schema version that this hub knows, kept in `PRAGMA user_version`.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// How long SQLite itself waits for another program's lock before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,7 +44,8 @@ CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
 ";
 
 /// `source`: who sends. `quarantine`: what could not be read, with its bytes. `delivery`: which QoS 1 and 2
-/// publishes are stored, one row per client and transaction, `marks` being 10 bytes each: packet id, digest.
+/// publishes are stored, one row per client and transaction, `marks` being 10 bytes each: packet id, digest. `retained`,
+/// `session` and `session_message`: what the broker keeps over a restart, see `kept`.
 const HUB_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS source (
   id INTEGER PRIMARY KEY,
@@ -66,7 +67,29 @@ CREATE TABLE IF NOT EXISTS delivery (
   client_id TEXT NOT NULL,
   marks BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS retained (
+  topic TEXT PRIMARY KEY,
+  publisher TEXT NOT NULL,
+  expires_ms INTEGER,
+  packet BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS session (
+  client_id TEXT PRIMARY KEY,
+  expiry_s INTEGER NOT NULL,
+  away_since_ms INTEGER,
+  state TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS session_message (
+  client_id TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  publisher TEXT NOT NULL,
+  expires_ms INTEGER,
+  packet BLOB NOT NULL,
+  PRIMARY KEY (client_id, number)
+) WITHOUT ROWID;
 ";
+
+const TABLES: i64 = 8;
 
 /// The hub's own columns on the station's tables. `marks`: 1 the sensor sent no time, 2 its time is far from the
 /// hub's clock, 3 both.
@@ -123,7 +146,8 @@ fn tables(connection: &Connection) -> Result<i64, StoreError> {
     connection
         .query_row(
             "SELECT count(*) FROM sqlite_schema WHERE type = 'table'
-             AND name IN ('weather_data', 'magnetic_flux_data', 'source', 'quarantine', 'delivery')",
+             AND name IN ('weather_data', 'magnetic_flux_data', 'source', 'quarantine', 'delivery', 'retained', 'session',
+               'session_message')",
             [],
             |row| row.get(0),
         )
@@ -136,7 +160,7 @@ fn has_column(connection: &Connection, table: &str, column: &str) -> rusqlite::R
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    if version(connection)? >= VERSION && tables(connection)? == 5 {
+    if version(connection)? >= VERSION && tables(connection)? == TABLES {
         return Ok(());
     }
     const DOING: &str = "cannot bring the database's schema up to date";
@@ -196,7 +220,7 @@ mod tests {
         let connection = open(&path, Synchronous::Full, true).unwrap();
         connection.execute_batch("DROP TABLE quarantine").unwrap();
         drop(connection);
-        assert_eq!(tables(&open(&path, Synchronous::Full, true).unwrap()).unwrap(), 5);
+        assert_eq!(tables(&open(&path, Synchronous::Full, true).unwrap()).unwrap(), TABLES);
     }
 
     #[test]

@@ -14,8 +14,8 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 
 use super::delivery::{Bounds, Marks};
 use super::error::{Class, Doing, StoreError};
-use super::job::{Entry, Job, Origin};
-use super::schema;
+use super::job::{Content, Entry, Incoming, Job, Origin};
+use super::{kept, schema};
 use crate::config::Synchronous;
 use crate::reading::{Marks as TimeMarks, Number, Reading, Sample, SourceId};
 
@@ -40,7 +40,7 @@ pub(super) struct Doubt {
     outcome: Outcome,
 }
 
-/// Where a job went.
+/// Where a message went.
 enum Inserted {
     Reading { table: &'static str },
     Quarantined { bytes: i64 },
@@ -53,6 +53,8 @@ pub(super) struct Outcome {
     pub(super) quarantined: u64,
     pub(super) duplicates: u64,
     pub(super) quarantine_dropped: u64,
+    /// Jobs of changes to what the broker keeps that the database refused.
+    pub(super) kept_refused: u64,
 }
 
 /// The database, open for writing.
@@ -197,15 +199,23 @@ impl Database {
         {
             let mut tables = Tables::prepare(&self.connection)?;
             for job in batch {
-                if let Some(delivery) = job.delivery {
-                    if self.marks.knows(&job.origin.client, delivery) {
+                let message = match &job.content {
+                    Content::Message(message) => message,
+                    Content::Kept(changes) => {
+                        outcome.kept_refused += u64::from(!self.keep(changes)?);
+                        continue;
+                    }
+                };
+                let Incoming { origin, delivery, .. } = message;
+                if let Some(delivery) = *delivery {
+                    if self.marks.knows(&origin.client, delivery) {
                         outcome.duplicates += 1;
                         continue;
                     }
-                    self.marks.stage(&job.origin.client, delivery);
+                    self.marks.stage(&origin.client, delivery);
                 }
-                let source = source_number(&mut self.sources, &mut self.sources_staged, &mut tables, &job.origin)?;
-                let table = match tables.insert(job, source, &mut self.created_at)? {
+                let source = source_number(&mut self.sources, &mut self.sources_staged, &mut tables, origin)?;
+                let table = match tables.insert(message, source, &mut self.created_at)? {
                     Inserted::Reading { table } => {
                         outcome.readings += 1;
                         table
@@ -216,7 +226,7 @@ impl Database {
                         "quarantine"
                     }
                 };
-                last = Some((table, self.connection.last_insert_rowid(), job.origin.received_ms));
+                last = Some((table, self.connection.last_insert_rowid(), origin.received_ms));
             }
         }
         self.marks.write(&self.connection)?;
@@ -225,6 +235,15 @@ impl Database {
             self.doubt = last.map(|(table, id, received_ms)| Doubt { table, id, received_ms, outcome });
         })?;
         Ok(outcome)
+    }
+
+    /// Applies changes of what the broker keeps; false where the database refuses them, whatever is tried.
+    fn keep(&self, changes: &[kept::Change]) -> Result<bool, StoreError> {
+        match kept::apply(&self.connection, changes) {
+            Ok(()) => Ok(true),
+            Err(error) if error.class() == Class::Reject => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Runs a statement that is kept prepared.
@@ -285,19 +304,24 @@ impl<'c> Tables<'c> {
         })
     }
 
-    /// Inserts one job, into its table or into quarantine.
-    fn insert(&mut self, job: &Job, source: Option<i64>, created_at: &mut CreatedAt) -> Result<Inserted, StoreError> {
-        let reading = match &job.entry {
+    /// Inserts one message, into its table or into quarantine.
+    fn insert(
+        &mut self,
+        message: &Incoming,
+        source: Option<i64>,
+        created_at: &mut CreatedAt,
+    ) -> Result<Inserted, StoreError> {
+        let reading = match &message.entry {
             Entry::Reading(reading) => reading,
             Entry::Rejected { reason, detail } => {
-                return self.reject(job, reason, detail);
+                return self.reject(message, reason, detail);
             }
         };
-        let inserted = self.insert_reading(reading, source, &job.origin, created_at);
+        let inserted = self.insert_reading(reading, source, &message.origin, created_at);
         match inserted.doing("cannot insert a reading") {
             Ok(table) => Ok(Inserted::Reading { table }),
             Err(error) if error.class() == Class::Reject => {
-                self.reject(job, "refused by the database", &error.to_string())
+                self.reject(message, "refused by the database", &error.to_string())
             }
             Err(error) => Err(error),
         }
@@ -346,10 +370,10 @@ impl<'c> Tables<'c> {
         }
     }
 
-    fn reject(&mut self, job: &Job, reason: &str, detail: &str) -> Result<Inserted, StoreError> {
-        let Origin { source, client, qos, received_ms } = &job.origin;
+    fn reject(&mut self, message: &Incoming, reason: &str, detail: &str) -> Result<Inserted, StoreError> {
+        let Origin { source, client, qos, received_ms } = &message.origin;
         self.quarantine
-            .query_row(params![received_ms, &**source, &**client, qos, reason, detail, &*job.payload], |row| {
+            .query_row(params![received_ms, &**source, &**client, qos, reason, detail, &*message.payload], |row| {
                 Ok(Inserted::Quarantined { bytes: row.get(0)? })
             })
             .doing("cannot write to the quarantine")

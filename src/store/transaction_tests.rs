@@ -10,7 +10,15 @@ fn open(path: &Path) -> Database {
 fn job(entry: Entry, delivery: Option<Delivery>) -> Job {
     let origin =
         Origin { source: "a/weathermeters".into(), client: "esp32".into(), qos: 1, received_ms: 1_759_479_845_999 };
-    Job { origin, entry, payload: b"raw bytes".as_slice().into(), delivery, ticket: None }
+    let content = Content::Message(Incoming { origin, entry, payload: b"raw bytes".as_slice().into(), delivery });
+    Job { content, ticket: None }
+}
+
+fn incoming(job: &mut Job) -> &mut Incoming {
+    match &mut job.content {
+        Content::Message(message) => message,
+        Content::Kept(_) => panic!("not a message"),
+    }
 }
 
 fn reading(timestamp: i64) -> Entry {
@@ -83,7 +91,7 @@ fn the_quarantine_drops_its_oldest_beyond_its_bound() {
     let mut dropped = 0;
     for number in 0..10 {
         let mut rejected = job(Entry::Rejected { reason: "not JSON", detail: number.to_string() }, None);
-        rejected.payload = vec![0; 300].into();
+        incoming(&mut rejected).payload = vec![0; 300].into();
         dropped += database.store(&[rejected]).unwrap().quarantine_dropped;
     }
     assert_eq!((dropped, count(&database, "quarantine")), (7, 3));
@@ -152,7 +160,7 @@ fn the_quarantines_size_is_what_its_rows_say_in_any_alphabet() {
     let mut database = open(&dir.path().join("a.db"));
     for number in 0..20 {
         let mut rejected = job(Entry::Rejected { reason: "not JSON", detail: "été".repeat(number) }, None);
-        rejected.origin.source = "été/weathermeters".into();
+        incoming(&mut rejected).origin.source = "été/weathermeters".into();
         database.store(&[rejected]).unwrap();
     }
     let rows: i64 = database

@@ -255,6 +255,9 @@ impl Work {
                     self.progress.committed(outcome, start.elapsed());
                     self.recovered();
                     self.tell_rejected(batch, outcome);
+                    if outcome.kept_refused > 0 {
+                        warn!("the database refused changes of retained messages or sessions: they end with the hub");
+                    }
                     if outcome.quarantine_dropped > 0 {
                         warn!(
                             dropped = outcome.quarantine_dropped,
@@ -279,11 +282,11 @@ impl Work {
             return;
         }
         let mut told = 0;
-        for job in batch {
-            let Entry::Rejected { reason, detail } = &job.entry else { continue };
+        for message in batch.iter().filter_map(Job::message) {
+            let Entry::Rejected { reason, detail } = &message.entry else { continue };
             told += 1;
             if self.rejected_lines.allows() {
-                let (topic, client) = (job.origin.source.escape_debug(), job.origin.client.escape_debug());
+                let (topic, client) = (message.origin.source.escape_debug(), message.origin.client.escape_debug());
                 warn!(%topic, %client, "a message went to quarantine: {reason}: {detail}");
             }
         }

@@ -4,10 +4,15 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::let_underscore_must_use)]
 
+pub mod hostile;
 pub mod mqtt;
 pub mod packet;
 pub mod sensor;
+pub mod tls;
+pub mod users;
 pub mod v5;
+pub mod watch;
+pub mod websocket;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -123,11 +128,16 @@ impl Site {
     }
 
     pub fn start_with(&self, mut command: Command) -> Hub {
+        let output = fs::File::create(self.file("output")).unwrap();
+        command.stdout(output.try_clone().unwrap()).stderr(output);
+        self.start_as_it_is(command)
+    }
+
+    /// Starts the hub with its outputs where the command has them.
+    pub fn start_as_it_is(&self, mut command: Command) -> Hub {
         let ready_file = self.file("ready.json");
         let _ = fs::remove_file(&ready_file);
-        let output = fs::File::create(self.file("output")).unwrap();
-        let child =
-            command.stdout(output.try_clone().unwrap()).stderr(output).spawn().expect("the hub's binary starts");
+        let child = command.spawn().expect("the hub's binary starts");
         let mut hub = Hub {
             child,
             ready: serde_json::Value::Null,
@@ -345,6 +355,11 @@ impl Dice {
         let seed = given.unwrap_or(clock);
         println!("seed: STATIONHUB_SEED={seed}");
         Dice(seed)
+    }
+
+    /// Returns the dice of the part of a run that has this number, whoever else throws meanwhile.
+    pub fn of_part(&self, number: u64) -> Dice {
+        Dice(self.0 ^ Dice(number).below(u64::MAX))
     }
 
     pub fn below(&mut self, limit: u64) -> u64 {

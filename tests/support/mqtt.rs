@@ -23,12 +23,14 @@ pub struct Connect {
     /// MQTT 5: how long the session outlives the connection.
     pub expiry_s: Option<u32>,
     pub will: Option<(String, Vec<u8>, u8)>,
+    pub user: Option<String>,
+    pub password: Option<String>,
 }
 
 impl Connect {
     pub fn new(version: u8, id: &str) -> Connect {
         let id = id.to_owned();
-        Connect { id, version, clean: true, keep_alive_s: 60, expiry_s: None, will: None }
+        Connect { id, version, clean: true, keep_alive_s: 60, expiry_s: None, will: None, user: None, password: None }
     }
 
     /// Asks for a session that outlives the connection, in the words of its version.
@@ -53,12 +55,18 @@ impl Connect {
         self
     }
 
+    pub fn login(mut self, user: &str, password: &str) -> Connect {
+        (self.user, self.password) = (Some(user.to_owned()), Some(password.to_owned()));
+        self
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         let mut body = text("MQTT");
         let mut flags = u8::from(self.clean) << 1;
         if let Some((_, _, qos)) = &self.will {
             flags |= 0x04 | qos << 3;
         }
+        flags |= u8::from(self.user.is_some()) << 7 | u8::from(self.password.is_some()) << 6;
         body.extend([self.version, flags]);
         body.extend(self.keep_alive_s.to_be_bytes());
         if self.version == 5 {
@@ -79,7 +87,20 @@ impl Connect {
             body.extend((payload.len() as u16).to_be_bytes());
             body.extend(payload);
         }
+        for field in [&self.user, &self.password].into_iter().flatten() {
+            body.extend(text(field));
+        }
         packet(0x10, &body)
+    }
+
+    /// Connects, and returns the code of the refusal, which must come.
+    pub fn refused(&self, address: SocketAddr) -> u8 {
+        let mut client = Client::raw(address, self.version).unwrap();
+        client.send(&self.bytes()).unwrap();
+        match client.read(SOON) {
+            Ok(Packet::ConnAck { code, .. }) if code != 0 => code,
+            other => panic!("{} should be refused, not answered {other:?}", self.id),
+        }
     }
 
     pub fn try_open(&self, address: SocketAddr) -> io::Result<Client> {

@@ -5,7 +5,7 @@
 //! Where the link's buffer was too small for that, an `Unschedule` stands behind it. Two PINGRESPs in a row without an
 //! `Unschedule` between them therefore mean that all that was published before the first PINGREQ is read.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -17,7 +17,9 @@ use rumqttd::protocol::{
 use rumqttd::{Forward, Notification};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{ANSWER_TIME_MAX, Bus, BusError, Numbered, bus_name, lock};
+use super::names::REST;
+use super::{ANSWER_TIME_MAX, Bus, BusError, Numbered, lock};
+use crate::topic;
 
 const TAKEN_TOGETHER: usize = 256;
 
@@ -29,7 +31,7 @@ pub trait Sink: Send + Sync + 'static {
 
 pub(super) enum Command {
     Subscribe {
-        filters: Vec<String>,
+        names: Vec<String>,
         done: oneshot::Sender<()>,
     },
     Unsubscribe(Vec<String>),
@@ -51,28 +53,40 @@ impl Link {
     /// # Errors
     /// [`BusError::TooManyFilters`], and nothing is subscribed; [`BusError::RouterEnded`], [`BusError::Silent`].
     pub async fn subscribe(&self, filters: &[&str]) -> Result<(), BusError> {
-        for filter in filters {
-            self.bus.admit_filter(filter)?;
-        }
         // Counted first: from the SUBACK on, no message may take the short way past the bus.
-        self.bus.subscribed.fetch_add(filters.len(), Ordering::AcqRel);
-        self.subscribed.fetch_add(filters.len(), Ordering::AcqRel);
-        self.subscribe_names(filters.iter().map(|filter| bus_name(filter)).collect()).await
+        let weight = weight(filters);
+        let before = self.bus.subscribed.fetch_add(weight, Ordering::AcqRel);
+        let is_first = self.subscribed.fetch_add(weight, Ordering::AcqRel) == 0;
+        let rest = is_first.then(|| REST.to_owned());
+        let names = || filters.iter().map(|filter| self.bus.names.of_filter(filter));
+        let subscribed = if before + weight > self.bus.filters_max {
+            Err(BusError::TooManyFilters(self.bus.filters_max))
+        } else {
+            self.subscribe_names(rest.into_iter().chain(names()).collect()).await
+        };
+        if subscribed.is_err() {
+            self.count_off(weight);
+        }
+        subscribed
     }
 
     /// Unsubscribes from filters that are subscribed.
     pub fn unsubscribe(&self, filters: &[&str]) {
-        self.bus.subscribed.fetch_sub(filters.len(), Ordering::AcqRel);
-        self.subscribed.fetch_sub(filters.len(), Ordering::AcqRel);
-        let filters = filters.iter().map(|filter| bus_name(filter)).collect();
+        self.count_off(weight(filters));
+        let names = filters.iter().map(|filter| self.bus.names.of_filter(filter)).collect();
         // Where the task has ended, so has the subscription.
-        self.commands.send(Command::Unsubscribe(filters)).unwrap_or(());
+        self.commands.send(Command::Unsubscribe(names)).unwrap_or(());
     }
 
-    /// Subscribes to names that already have their prefix.
-    pub(super) async fn subscribe_names(&self, filters: Vec<String>) -> Result<(), BusError> {
+    fn count_off(&self, weight: usize) {
+        self.bus.subscribed.fetch_sub(weight, Ordering::AcqRel);
+        self.subscribed.fetch_sub(weight, Ordering::AcqRel);
+    }
+
+    /// Subscribes to names as the router knows them.
+    pub(super) async fn subscribe_names(&self, names: Vec<String>) -> Result<(), BusError> {
         let (done, is_done) = oneshot::channel();
-        self.commands.send(Command::Subscribe { filters, done }).map_err(|_| BusError::RouterEnded)?;
+        self.commands.send(Command::Subscribe { names, done }).map_err(|_| BusError::RouterEnded)?;
         match tokio::time::timeout(ANSWER_TIME_MAX, is_done).await {
             Ok(answer) => answer.map_err(|_| BusError::RouterEnded),
             Err(_) => Err(BusError::Silent(ANSWER_TIME_MAX)),
@@ -86,6 +100,10 @@ impl Drop for Link {
         // The bus holds the other sender; without both, the task sees its commands end.
         lock(&self.bus.links).commands.remove(&self.id);
     }
+}
+
+fn weight(filters: &[&str]) -> usize {
+    filters.iter().map(|filter| topic::weight(filter)).sum()
 }
 
 /// Starts the task of an opened link.
@@ -103,7 +121,7 @@ pub(super) fn start(
         link_tx,
         link_rx,
         sink,
-        filters: Vec::new(),
+        names: HashMap::new(),
         pings_under_way: 0,
         is_leaving: false,
         numbers: Vec::new(),
@@ -124,7 +142,8 @@ struct Drain {
     link_tx: LinkTx,
     link_rx: LinkRx,
     sink: Arc<dyn Sink>,
-    filters: Vec<String>,
+    /// What is subscribed to at the router, and how often: filters may share a name.
+    names: HashMap<String, usize>,
     pings_under_way: usize,
     is_leaving: bool,
     numbers: Vec<u64>,
@@ -165,7 +184,7 @@ impl Drain {
     /// reaches it after the Disconnect, and goes to sleep over a removed link that it finds among those to be served.
     /// Unsubscribed, and with every PINGREQ answered, it is neither.
     async fn leave(&mut self) -> Result<(), LinkError> {
-        let filters = std::mem::take(&mut self.filters);
+        let filters: Vec<String> = self.names.drain().map(|(name, _)| name).collect();
         if !filters.is_empty() {
             self.send(Packet::Unsubscribe(Unsubscribe { pkid: 1, filters }, None)).await?;
         }
@@ -183,30 +202,53 @@ impl Drain {
 
     async fn obey(&mut self, command: Command) -> Result<(), LinkError> {
         match command {
-            Command::Subscribe { filters, done } => {
-                self.subscribing.push_back(done);
-                self.filters.extend_from_slice(&filters);
-                let filters = filters
-                    .into_iter()
-                    .map(|path| Filter {
-                        path,
-                        qos: QoS::AtMostOnce,
-                        nolocal: false,
-                        preserve_retain: false,
-                        retain_forward_rule: RetainForwardRule::Never,
-                    })
-                    .collect();
-                self.send(Packet::Subscribe(Subscribe { pkid: 1, filters }, None)).await
-            }
-            Command::Unsubscribe(filters) => {
-                self.filters.retain(|filter| !filters.contains(filter));
-                self.send(Packet::Unsubscribe(Unsubscribe { pkid: 1, filters }, None)).await
-            }
+            Command::Subscribe { names, done } => self.subscribe(names, done).await,
+            Command::Unsubscribe(names) => self.unsubscribe(names).await,
             Command::Checkpoint(passed) => {
                 self.checkpoints.next.push(passed);
                 self.prove_next().await
             }
         }
+    }
+
+    async fn subscribe(&mut self, names: Vec<String>, done: oneshot::Sender<()>) -> Result<(), LinkError> {
+        let mut filters = Vec::new();
+        for name in names {
+            let times = self.names.entry(name.clone()).or_default();
+            *times += 1;
+            if *times == 1 {
+                filters.push(Filter {
+                    path: name,
+                    qos: QoS::AtMostOnce,
+                    nolocal: false,
+                    preserve_retain: false,
+                    retain_forward_rule: RetainForwardRule::Never,
+                });
+            }
+        }
+        if filters.is_empty() {
+            // The asker may have given up.
+            done.send(()).unwrap_or(());
+            return Ok(());
+        }
+        self.subscribing.push_back(done);
+        self.send(Packet::Subscribe(Subscribe { pkid: 1, filters }, None)).await
+    }
+
+    async fn unsubscribe(&mut self, names: Vec<String>) -> Result<(), LinkError> {
+        let mut filters = Vec::new();
+        for name in names {
+            let Some(times) = self.names.get_mut(&name) else { continue };
+            *times -= 1;
+            if *times == 0 {
+                self.names.remove(&name);
+                filters.push(name);
+            }
+        }
+        if filters.is_empty() {
+            return Ok(());
+        }
+        self.send(Packet::Unsubscribe(Unsubscribe { pkid: 1, filters }, None)).await
     }
 
     /// Reads one notification and all that stand behind it, and hands over what they carry.

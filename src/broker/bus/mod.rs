@@ -8,13 +8,14 @@
 //! The router dies of a `Ready` for a link that it has removed: each link has one owner, its task, which sends nothing
 //! after its Disconnect. It panics where a topic's first character is not ASCII, and it lets a leading wildcard match
 //! `$` topics: every topic and filter gets a prefix, `m/` for ordinary and `d/` for `$` topics. It keeps some state
-//! for every link name for ever: names are used again.
+//! for every link name for ever: they are used again; and for every topic and filter: see `names`.
 
 mod canary;
 mod gate;
 mod link;
+mod names;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,7 @@ use tokio::sync::mpsc;
 
 use self::gate::Gate;
 use self::link::Command;
+use self::names::Names;
 use super::message::Message;
 
 pub use self::canary::Canary;
@@ -46,12 +48,21 @@ pub enum BusError {
     /// The router has no room for another link.
     #[error("the message router has no room for another subscriber ([router] max_connections in rumqttd.toml)")]
     NoRoom,
-    /// As many distinct filters as the configuration allows have been in use since the start.
-    #[error("{0} distinct filters were used, as many as broker.limits.filters allows")]
+    /// All clients together subscribe to as many filters as the configuration allows.
+    #[error("all clients together have {0} subscriptions, as many as broker.limits.filters allows")]
     TooManyFilters(usize),
     /// The router did not answer in time.
     #[error("the message router has not answered for {0:?}")]
     Silent(Duration),
+}
+
+/// What the bus holds, at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Filters that clients subscribe to, each client's counted by itself.
+    pub filters: usize,
+    /// Topics that have a name of their own in the router; others share one.
+    pub topics: usize,
 }
 
 /// Opens a link; `None` where the router has no room or is gone.
@@ -63,7 +74,9 @@ pub struct Bus {
     is_dead: Box<dyn Fn() -> bool + Send + Sync>,
     publisher: Mutex<Publisher>,
     gate: Gate,
+    names: Names,
     links: Mutex<Links>,
+    /// Filters that clients subscribe to now, each client's counted by itself.
     subscribed: AtomicUsize,
     filters_max: usize,
 }
@@ -79,8 +92,6 @@ struct Links {
     commands: HashMap<u64, mpsc::UnboundedSender<Command>>,
     opened: u64,
     free_names: Vec<String>,
-    /// The router never forgets a filter, so those count that were ever used.
-    filters: HashSet<String>,
 }
 
 impl Bus {
@@ -88,8 +99,8 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::RouterEnded`] where the router does not come up.
-    pub async fn start(config: RouterConfig, filters_max: usize) -> Result<Arc<Bus>, BusError> {
-        let gate = Gate::new(&config);
+    pub async fn start(config: RouterConfig, bounds: Bounds) -> Result<Arc<Bus>, BusError> {
+        let (gate, names) = (Gate::new(&config), Names::new(&config, bounds.topics));
         let router = Router::new(0, config).spawn();
         let of_links = router.clone();
         let build: Arc<Build> = Arc::new(move |name| {
@@ -102,9 +113,10 @@ impl Bus {
             is_dead: Box::new(move || router.is_disconnected()),
             publisher: Mutex::new(Publisher { link, _answers: answers }),
             gate,
+            names,
             links: Mutex::default(),
             subscribed: AtomicUsize::new(0),
-            filters_max,
+            filters_max: bounds.filters,
         });
         tokio::spawn(give_room_back(Arc::downgrade(&bus)));
         Ok(bus)
@@ -130,7 +142,7 @@ impl Bus {
             let (mut units, mut together) = (0, Vec::new());
             while let Some(message) = rest.next_if(|message| self.gate.fits_with(units, message)) {
                 units += self.gate.units(&message);
-                together.push((bus_name(&message.topic), message));
+                together.push((self.names.of_topic(&message.topic), message));
             }
             self.gate.reserve(units).await?;
             self.push(together, units)?;
@@ -191,18 +203,6 @@ impl Bus {
         while all_read.recv().await.is_some() {}
         self.gate.give_back(passed);
     }
-
-    /// Notes a filter's use for good.
-    fn admit_filter(&self, filter: &str) -> Result<(), BusError> {
-        let mut links = lock(&self.links);
-        if !links.filters.contains(filter) {
-            if links.filters.len() >= self.filters_max {
-                return Err(BusError::TooManyFilters(self.filters_max));
-            }
-            links.filters.insert(filter.to_owned());
-        }
-        Ok(())
-    }
 }
 
 async fn give_room_back(bus: std::sync::Weak<Bus>) {
@@ -224,12 +224,6 @@ async fn open(build: Arc<Build>, name: String) -> Result<(LinkTx, LinkRx), BusEr
         Ok(Err(_)) => Err(BusError::RouterEnded),
         Err(_) => Err(BusError::Silent(ANSWER_TIME_MAX)),
     }
-}
-
-/// Returns a topic or a filter as the router knows it.
-fn bus_name(name: &str) -> String {
-    let prefix = if name.starts_with('$') { "d/" } else { "m/" };
-    format!("{prefix}{name}")
 }
 
 /// Sends a packet from where nothing may be awaited: rumqttd's `send` is asynchronous in name alone.

@@ -24,6 +24,10 @@ fn config() -> RouterConfig {
     }
 }
 
+fn bounds(filters: usize) -> Bounds {
+    Bounds { filters, topics: 4096 }
+}
+
 fn message(topic: &str, bytes: usize) -> Arc<Message> {
     Arc::new(Message {
         topic: topic.into(),
@@ -47,7 +51,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_order_is_kept_however_fast_it_is_published() {
     const COUNT: usize = 60_000;
-    let bus = Bus::start(config(), 100).await.unwrap();
+    let bus = Bus::start(config(), bounds(100)).await.unwrap();
     let sinks: Vec<Arc<Taken>> = (0..5).map(|_| Arc::default()).collect();
     let mut links = Vec::new();
     for sink in &sinks {
@@ -67,7 +71,7 @@ async fn nothing_is_lost_and_order_is_kept_however_fast_it_is_published() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn links_come_and_go_under_load_without_a_mark_on_the_others() {
-    let bus = Bus::start(config(), 100).await.unwrap();
+    let bus = Bus::start(config(), bounds(100)).await.unwrap();
     let steady: Arc<Taken> = Arc::default();
     let link = bus.link(steady.clone()).await.unwrap();
     link.subscribe(&["#"]).await.unwrap();
@@ -93,7 +97,7 @@ async fn links_come_and_go_under_load_without_a_mark_on_the_others() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dollar_topics_and_other_alphabets_are_kept_apart_and_alive() {
-    let bus = Bus::start(config(), 100).await.unwrap();
+    let bus = Bus::start(config(), bounds(100)).await.unwrap();
     let (all, system): (Arc<Taken>, Arc<Taken>) = Default::default();
     let (link_all, link_system) = (bus.link(all.clone()).await.unwrap(), bus.link(system.clone()).await.unwrap());
     link_all.subscribe(&["#", "été/+"]).await.unwrap();
@@ -105,7 +109,7 @@ async fn dollar_topics_and_other_alphabets_are_kept_apart_and_alive() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_bounds_on_links_and_filters_are_errors_not_ends() {
-    let bus = Bus::start(config(), 1).await.unwrap();
+    let bus = Bus::start(config(), bounds(1)).await.unwrap();
     let mut links = Vec::new();
     let error = loop {
         match bus.link(Arc::new(Taken::default())).await {
@@ -116,7 +120,8 @@ async fn the_bounds_on_links_and_filters_are_errors_not_ends() {
     assert!(matches!(error, BusError::NoRoom), "{error}");
     links[0].subscribe(&["a"]).await.unwrap();
     assert!(matches!(links[1].subscribe(&["b"]).await, Err(BusError::TooManyFilters(1))));
-    links[1].subscribe(&["a"]).await.unwrap();
+    links[0].unsubscribe(&["a"]);
+    links[1].subscribe(&["b"]).await.unwrap();
     drop(links);
     let start = Instant::now();
     while bus.link(Arc::new(Taken::default())).await.is_err() {
@@ -126,8 +131,44 @@ async fn the_bounds_on_links_and_filters_are_errors_not_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_and_topics_beyond_the_budget_of_names_still_find_each_other() {
+    const COUNT: usize = 6_000;
+    let bus = Bus::start(config(), bounds(COUNT)).await.unwrap();
+    let sink: Arc<Taken> = Arc::default();
+    let link = bus.link(sink.clone()).await.unwrap();
+    let filters: Vec<String> = (0..COUNT).map(|number| format!("t/{number}")).collect();
+    for filter in &filters {
+        link.subscribe(&[filter.as_str()]).await.unwrap();
+    }
+    let last: Arc<Taken> = Arc::default();
+    let link_of_last = bus.link(last.clone()).await.unwrap();
+    link_of_last.subscribe(&[filters[COUNT - 1].as_str()]).await.unwrap_err();
+    link.unsubscribe(&["t/0"]);
+    link_of_last.subscribe(&[filters[COUNT - 1].as_str()]).await.unwrap();
+    for filter in &filters {
+        bus.publish(vec![message(filter, 1)]).await.unwrap();
+    }
+    let came = || lock(&sink.0).iter().copied().collect::<std::collections::HashSet<u64>>();
+    until("every message but the unsubscribed", || came().len() >= COUNT - 1).await;
+    until("the last topic's message", || lock(&last.0).contains(&(COUNT as u64 - 1))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_death_of_the_router_is_noticed() {
+    let bus = Bus::start(config(), bounds(10)).await.unwrap();
+    let link = bus.link(Arc::new(Taken::default())).await.unwrap();
+    link.subscribe(&["a"]).await.unwrap();
+    assert!(!bus.is_dead());
+    // The router cuts a topic's first byte off: this one has two.
+    bus.push(vec![("été".to_owned(), message("été", 1))], 1).unwrap();
+    until("the end of the router", || bus.is_dead()).await;
+    let error = bus.publish(vec![message("a", 1)]).await.unwrap_err();
+    assert!(matches!(error, BusError::RouterEnded), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_canary_comes_back() {
-    let bus = Bus::start(config(), 10).await.unwrap();
+    let bus = Bus::start(config(), bounds(10)).await.unwrap();
     let canary = Canary::open(&bus).await.unwrap();
     for _ in 0..3 {
         canary.round_trip(Duration::from_secs(5)).await.unwrap();

@@ -88,7 +88,7 @@ fn connect(version: Version, mut body: Body) -> Result<Connect, WireError> {
     // MQTT 3.1 lets the packet end early although the flags promise a user name or password.
     let present = |flag: u8, body: &Body| flags & flag != 0 && !(version == Version::V3 && body.is_empty());
     let username = if present(USERNAME, &body) { Some(body.string()?) } else { None };
-    let password = if present(PASSWORD, &body) { Some(body.binary()?) } else { None };
+    let password = if present(PASSWORD, &body) { Some(body.binary()?.into()) } else { None };
     body.finish()?;
     let clean_start = flags & CLEAN != 0;
     Ok(Connect { version, keep_alive, client_id, clean_start, will, username, password, properties })

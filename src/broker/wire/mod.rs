@@ -19,6 +19,7 @@ mod error;
 mod field;
 mod packet;
 mod properties;
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -32,3 +33,4 @@ pub use packet::{
     Ack, Connect, ConnectProperties, Disconnect, Packet, Publish, PublishProperties, QoS, RetainHandling, Subscribe,
     SubscribeFilter, Unsubscribe, Version, Will,
 };
+pub use secret::Secret;

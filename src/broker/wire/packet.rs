@@ -4,6 +4,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::error::WireError;
+use super::secret::Secret;
 
 /// Names the protocol version that a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,8 +84,8 @@ pub struct Connect {
     pub will: Option<Box<Will>>,
     /// The user name.
     pub username: Option<ByteString>,
-    /// The password, any bytes.
-    pub password: Option<Bytes>,
+    /// The password.
+    pub password: Option<Secret>,
     /// The MQTT 5 properties; the defaults in earlier versions.
     pub properties: ConnectProperties,
 }
@@ -109,7 +110,7 @@ pub struct ConnectProperties {
     /// The extended authentication method asked for.
     pub authentication_method: Option<ByteString>,
     /// The method's first data, present only with a method.
-    pub authentication_data: Option<Bytes>,
+    pub authentication_data: Option<Secret>,
 }
 
 impl Default for ConnectProperties {

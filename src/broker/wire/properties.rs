@@ -132,7 +132,7 @@ pub(super) fn connect(section: Body) -> Result<ConnectProperties, WireError> {
             id::REQUEST_PROBLEM_INFORMATION => found.request_problem_information = walk.bit(property)? == 1,
             id::USER_PROPERTY => found.user_properties.push(walk.pair()?),
             id::AUTHENTICATION_METHOD => found.authentication_method = Some(walk.section.string()?),
-            id::AUTHENTICATION_DATA => found.authentication_data = Some(walk.section.binary()?),
+            id::AUTHENTICATION_DATA => found.authentication_data = Some(walk.section.binary()?.into()),
             _ => return Err(not_allowed(property)),
         }
     }

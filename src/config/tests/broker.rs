@@ -19,6 +19,20 @@ fn a_listener_that_others_can_reach_is_refused_unless_anonymous_is_allowed() {
 }
 
 #[test]
+fn users_of_either_sort_permit_a_listener_that_others_can_reach_and_rules_do_not() {
+    let open = BUILT_IN.replace("127.0.0.1:1883", "0.0.0.0:1883");
+    for key in ["users", "password_file"] {
+        let case = Case::new(&format!("[broker]\n{key} = \"names\"\n")).rumqttd(&open);
+        let broker = case.config().broker;
+        let files = [broker.users, broker.password_file].into_iter().flatten().collect::<Vec<_>>();
+        assert_eq!(files, [case.path("names")], "relative to the file");
+    }
+    let errors = Case::new("[broker]\nacl_file = \"rules\"\n").rumqttd(&open).errors();
+    assert!(errors[0].contains("there are no users") && errors[0].contains("users = \"FILE\""), "{}", errors[0]);
+    assert_eq!(Case::new("[broker]\nusers = \"\"\n").errors(), ["hub.toml: broker.users: must be a file, is \"\""]);
+}
+
+#[test]
 fn the_listen_flag_replaces_the_first_listener_and_may_ask_for_any_port() {
     let second = "[v5.1]\nname = \"second\"\nlisten = \"127.0.0.1:1884\"\nnext_connection_delay_ms = 1\n\
                   connections = { connection_timeout_ms = 500, max_payload_size = 1000, max_inflight_count = 1 }\n";
@@ -45,20 +59,22 @@ fn listeners_on_one_address_become_one_if_they_agree() {
 #[test]
 fn what_the_hub_does_not_do_in_rumqttd_toml_is_refused_not_ignored() {
     let text = BUILT_IN.replace("max_segment_count = 4", "max_segment_count = 1\nmax_segments = 4")
-        + "[v4.1.tls]\ncertpath = \"a\"\nkeypath = \"b\"\n[v4.1.connections.auth]\nme = \"secret\"\n\
-           [ws.1]\nname = \"w\"\n[console]\nlisten = \"0.0.0.0:3030\"\n[prometheus]\ninterval = 1\n\
+        + "[v4.1.tls]\npkcs12path = \"a\"\npkcs12pass = \"secret\"\n[v4.1.connections.auth]\nme = \"secret\"\n\
+           [console]\nlisten = \"0.0.0.0:3030\"\n[prometheus]\ninterval = 1\n\
            [cluster]\n[bridge]\nname = \"b\"\n[metrics.meters]\npush_interval = 1\n[v5.9]\nname = \"\"\n";
     let errors = Case::new("").rumqttd(&text).errors();
     let keys: Vec<_> = errors.iter().map(|line| line.split(": ").nth(1).unwrap()).collect();
     let expected = [
-        "ws",
         "cluster",
         "bridge",
         "console",
         "prometheus",
         "metrics",
         "router.max_segment_count",
-        "v4.1.tls",
+        "v4.1.tls.pkcs12path",
+        "v4.1.tls.pkcs12pass",
+        "v4.1.tls.certpath",
+        "v4.1.tls.keypath",
         "v4.1.connections.auth",
         "v5.9.name",
         "v5.9.listen",
@@ -70,6 +86,7 @@ fn what_the_hub_does_not_do_in_rumqttd_toml_is_refused_not_ignored() {
     ];
     assert_eq!(keys, expected, "{}", errors.join("\n"));
     assert!(!errors.join("\n").contains("secret"));
+    assert!(errors[8].contains("stationhub passwd add") && errors[8].contains("users = \"FILE\""), "{}", errors[8]);
 }
 
 #[test]

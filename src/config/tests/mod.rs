@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod broker;
+mod tls;
 
 use std::ffi::OsString;
 use std::fs;
@@ -273,6 +274,7 @@ fn the_effective_configuration_feeds_back_to_the_same() {
         session_queue_bytes = 1500
         subscriptions = 16
         filters = 17
+        partial_bytes = 1048577
         sessions = 18
         retained_messages = 19
         retained_bytes = 20

@@ -29,7 +29,7 @@ fn a_full_connect_is_decoded_in_every_version() {
         assert_eq!(connect.client_id, "c");
         assert!(connect.clean_start);
         assert_eq!(connect.username.unwrap(), "u");
-        assert_eq!(connect.password.unwrap(), "p");
+        assert_eq!(connect.password.unwrap().reveal(), b"p");
         assert_eq!(connect.properties, ConnectProperties::default());
         let will = connect.will.unwrap();
         assert_eq!((will.topic.as_ref(), will.qos, will.retain), ("t", QoS::ExactlyOnce, true));
@@ -59,7 +59,7 @@ fn mqtt_5_properties_are_decoded() {
     assert!(found.request_response_information && !found.request_problem_information);
     assert_eq!(found.user_properties, [("k".into(), "v".into())]);
     assert_eq!(found.authentication_method.unwrap(), "SCRAM");
-    assert_eq!(found.authentication_data.unwrap(), "x");
+    assert_eq!(found.authentication_data.unwrap().reveal(), b"x");
     let will = connect.will.unwrap();
     assert_eq!((will.delay_s, will.qos), (30, QoS::AtLeastOnce));
     let properties = will.properties.unwrap();
@@ -126,7 +126,7 @@ fn contradictory_flags_are_refused() {
         assert_eq!(with(version, 0x40, &password), Err(WireError::PasswordWithoutUsername));
     }
     let password = [&[0][..], &text("c"), &text("p")].concat();
-    assert_eq!(with(Version::V5, 0x40, &password).unwrap().password.unwrap(), "p");
+    assert_eq!(with(Version::V5, 0x40, &password).unwrap().password.unwrap().reveal(), b"p");
 }
 
 #[test]
@@ -160,4 +160,14 @@ fn what_follows_the_connect_stays_in_the_buffer() {
     let mut buf = BytesMut::from(&b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01c\xc0\x00"[..]);
     assert!(decode_connect(&mut buf, 100).unwrap().is_some());
     assert_eq!(buf, &b"\xc0\x00"[..]);
+}
+
+#[test]
+fn a_debug_print_of_a_connect_shows_no_secret() {
+    let rest = [text("c"), text("name"), text("hunter2")].concat();
+    for version in [Version::V3, Version::V4, Version::V5] {
+        let rest = if version == Version::V5 { [&[0][..], &rest].concat() } else { rest.clone() };
+        let shown = format!("{:?}", with(version, 0xC0, &rest).unwrap());
+        assert!(shown.contains("name") && !shown.contains("hunter2") && !shown.contains("104, 117"), "{shown}");
+    }
 }

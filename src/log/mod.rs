@@ -1,18 +1,27 @@
 //! The hub's log: to standard error, and to a file that can be reopened.
 //!
-//! Owns the subscriber's set-up, the log file, and the rate limit for lines that outsiders can cause.
+//! Owns the subscriber's set-up and the log file. Lines are written by threads of their own (`lines`); what outsiders can
+//! cause is limited in its rate (`rate`).
+
+mod lines;
+mod rate;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing_subscriber::filter::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use self::lines::Lines;
+
+pub use self::rate::Rate;
+
+/// How long the last lines may take to be written, to each target.
+const FLUSH_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// Where the log goes.
 #[derive(Clone, Debug)]
@@ -23,6 +32,13 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// Whether standard error is left alone.
     pub silent: bool,
+}
+
+/// The log of this process.
+#[derive(Debug)]
+pub struct Log {
+    file: Option<LogFile>,
+    targets: Vec<Lines>,
 }
 
 /// The log file's handle.
@@ -46,28 +62,48 @@ pub enum LogError {
     /// The level is none.
     #[error("log.level: {0}")]
     Level(String),
+    /// A thread that writes the log cannot be started.
+    #[error("cannot start the thread that writes the log: {0}")]
+    Thread(io::Error),
 }
 
-/// Sets up the log for the whole process; returns the file's handle where there is one.
+/// Sets up the log for the whole process.
 ///
 /// # Errors
 /// [`LogError`].
-pub fn start(settings: &Settings) -> Result<Option<LogFile>, LogError> {
+pub fn start(settings: &Settings) -> Result<Log, LogError> {
     let file = settings.file.as_deref().map(LogFile::open).transpose()?;
-    // The router's own lines speak of links, which mean nothing to an owner.
-    let filter = EnvFilter::try_new(format!("{},rumqttd=off,rumqttc=warn", settings.level))
+    // The router's own lines speak of links, which mean nothing to an owner; those of WebSocket know no rate limit.
+    let others = "rumqttd=off,rumqttc=warn,tungstenite=off,tokio_tungstenite=off";
+    let filter = EnvFilter::try_new(format!("{},{others}", settings.level))
         .map_err(|error| LogError::Level(error.to_string()))?;
-    let to_stderr = (!settings.silent || file.is_none()).then(|| {
-        tracing_subscriber::fmt::layer()
-            .with_target(false)
-            .with_ansi(io::stderr().is_terminal())
-            .with_writer(io::stderr)
+    let stderr = (!settings.silent || file.is_none()).then(|| Lines::start("log-stderr", io::stderr()));
+    let stderr = stderr.transpose().map_err(LogError::Thread)?;
+    let in_file = file.clone().map(|file| Lines::start("log-file", file)).transpose().map_err(LogError::Thread)?;
+    let targets = stderr.iter().chain(&in_file).cloned().collect();
+    let to_stderr = stderr.map(|lines| {
+        let ansi = io::stderr().is_terminal();
+        tracing_subscriber::fmt::layer().with_target(false).with_ansi(ansi).with_writer(lines)
     });
     let to_file =
-        file.clone().map(|file| tracing_subscriber::fmt::layer().with_target(false).with_ansi(false).with_writer(file));
+        in_file.map(|lines| tracing_subscriber::fmt::layer().with_target(false).with_ansi(false).with_writer(lines));
     // A second set-up in one process, as in tests, keeps the first.
     tracing_subscriber::registry().with(filter).with(to_stderr).with(to_file).try_init().unwrap_or(());
-    Ok(file)
+    Ok(Log { file, targets })
+}
+
+impl Log {
+    /// Returns the log file, where there is one.
+    pub fn file(&self) -> Option<&LogFile> {
+        self.file.as_ref()
+    }
+
+    /// Waits until what was logged is written, or a target turns out to take nothing.
+    pub fn flush(&self) {
+        for lines in &self.targets {
+            lines.flush(FLUSH_TIME_MAX);
+        }
+    }
 }
 
 impl LogFile {
@@ -101,74 +137,10 @@ impl Write for LogFile {
     }
 }
 
-impl<'a> MakeWriter<'a> for LogFile {
-    type Writer = LogFile;
-
-    fn make_writer(&'a self) -> LogFile {
-        self.clone()
-    }
-}
-
-/// Limits how often lines of one sort are logged: a few in each interval, so that outsiders cannot fill the disk.
-#[derive(Debug)]
-pub struct Rate {
-    interval: Duration,
-    lines_max: u32,
-    window: Mutex<Window>,
-    suppressed: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Window {
-    since: Option<Instant>,
-    lines: u32,
-}
-
-impl Default for Rate {
-    fn default() -> Rate {
-        Rate::new(5, Duration::from_secs(10))
-    }
-}
-
-impl Rate {
-    /// Makes a limit of `lines_max` lines in each `interval`.
-    pub fn new(lines_max: u32, interval: Duration) -> Rate {
-        Rate { interval, lines_max, window: Mutex::default(), suppressed: AtomicU64::new(0) }
-    }
-
-    /// Tells whether a line may be logged now; says how many were not, with the first that may again.
-    pub fn allows(&self) -> bool {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if window.since.is_none_or(|since| now.duration_since(since) >= self.interval) {
-            window.since = Some(now);
-            window.lines = 0;
-            let suppressed = self.suppressed.swap(0, Ordering::Relaxed);
-            if suppressed > 0 {
-                tracing::warn!(lines = suppressed, "lines like the next were left out of the log");
-            }
-        }
-        window.lines += 1;
-        if window.lines > self.lines_max {
-            self.suppressed.fetch_add(1, Ordering::Relaxed);
-            return false;
-        }
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn a_rate_lets_a_few_lines_through_in_each_interval() {
-        let rate = Rate::new(2, Duration::from_secs(3600));
-        assert_eq!([rate.allows(), rate.allows(), rate.allows()], [true, true, false]);
-        let rate = Rate::new(1, Duration::ZERO);
-        assert!(rate.allows() && rate.allows());
-    }
 
     #[test]
     fn a_reopened_file_is_written_where_its_name_is() {

@@ -1,0 +1,147 @@
+//! What outlives a restart: retained messages and sessions, on their way to the store.
+//!
+//! Owns the rhythm. What changes is noted where it changes; here it is gathered, written as the store keeps it, and
+//! handed over, one transaction after another. A change that somebody was acknowledged goes at once; what will be
+//! replaced soon anyway, such as a state that is published every second, waits for the next turn, for an SD card wears
+//! out by the transaction. While the store cannot write, changes gather in place: each topic and session once.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::Broker;
+use crate::store::{AckGate, Change, Content, Job, Ticket};
+
+/// The pause between two turns where nothing is urgent.
+const PAUSE: Duration = Duration::from_secs(5);
+/// The pause between two turns where something is.
+const PAUSE_URGENT: Duration = Duration::from_millis(50);
+/// What goes into one job, bytes.
+const JOB_BYTES_MAX: usize = 256 * 1024;
+
+/// Tells the keeper that there is something to do.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    any: Notify,
+    urgent: Notify,
+    is_urgent: AtomicBool,
+    /// The clients whose sessions have changed.
+    sessions: Mutex<HashSet<Arc<str>>>,
+}
+
+impl Changed {
+    /// Notes a change; an urgent one is not left for the next turn.
+    pub(super) fn note(&self, urgent: bool) {
+        if urgent {
+            self.is_urgent.store(true, Ordering::Release);
+            self.urgent.notify_one();
+        }
+        self.any.notify_one();
+    }
+
+    /// Notes that a client's session has changed, begun or ended.
+    pub(super) fn note_session(&self, client: &Arc<str>, urgent: bool) {
+        self.sessions().insert(client.clone());
+        self.note(urgent);
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashSet<Arc<str>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The keeper's side of the queue to the store.
+pub(super) struct Keeper {
+    broker: Arc<Broker>,
+    gate: Arc<AckGate>,
+    committed: Arc<Notify>,
+    jobs: u64,
+    /// The clients whose sessions the store has.
+    stored: HashSet<Arc<str>>,
+}
+
+impl Keeper {
+    /// Makes the keeper of a broker whose store has sessions of these clients.
+    pub(super) fn new(broker: Arc<Broker>, stored: HashSet<Arc<str>>) -> Keeper {
+        let committed: Arc<Notify> = Arc::default();
+        Keeper { broker, gate: Arc::new(AckGate::new(committed.clone())), committed, jobs: 0, stored }
+    }
+
+    /// Keeps what changes until `stop`, and what is left then.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let broker = self.broker.clone();
+        let changed = &broker.changed;
+        while stop.run_until_cancelled(changed.any.notified()).await.is_some() {
+            changed.is_urgent.store(false, Ordering::Release);
+            let start = Instant::now();
+            self.hand_over().await;
+            let pause = async {
+                tokio::time::sleep(PAUSE_URGENT).await;
+                if !changed.is_urgent.load(Ordering::Acquire) {
+                    let rest = tokio::time::sleep(PAUSE.saturating_sub(start.elapsed()));
+                    tokio::select! { () = rest => {}, () = changed.urgent.notified() => {} }
+                }
+            };
+            if stop.run_until_cancelled(pause).await.is_none() {
+                break;
+            }
+        }
+        self.hand_over().await;
+    }
+
+    /// Hands over all that has changed, and returns once it is on disk, or the store takes no more.
+    async fn hand_over(&mut self) {
+        loop {
+            let mut changes = self.broker.retained.take_changes(JOB_BYTES_MAX);
+            if changes.is_empty() {
+                changes = self.take_session_changes();
+            }
+            if changes.is_empty() || self.store(changes).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Takes the changes of sessions, until there are enough for one job.
+    fn take_session_changes(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut bytes = 0;
+        while bytes < JOB_BYTES_MAX {
+            let mut clients = self.broker.changed.sessions();
+            let Some(client) = clients.iter().next().cloned() else { break };
+            clients.remove(&client);
+            drop(clients);
+            let of_session = self.broker.registry.session(&client).and_then(|session| session.take_changes());
+            let of_session = match of_session {
+                Some(of_session) => {
+                    self.stored.insert(client);
+                    of_session
+                }
+                None if self.stored.remove(&client) => vec![Change::Forget { client }],
+                None => continue,
+            };
+            bytes += of_session.iter().map(Change::bytes).sum::<usize>();
+            changes.extend(of_session);
+        }
+        changes
+    }
+
+    async fn store(&mut self, changes: Vec<Change>) -> Result<(), crate::store::queue::Closed> {
+        self.jobs += 1;
+        let ticket = Some(Ticket { gate: self.gate.clone(), number: self.jobs });
+        let mut jobs = VecDeque::from([Job { content: Content::Kept(changes), ticket }]);
+        self.broker.queue.push(&mut jobs);
+        while let Some(job) = jobs.front() {
+            self.broker.queue.room_for(job.bytes()).await?;
+            self.broker.queue.push(&mut jobs);
+        }
+        while self.gate.stored() < self.jobs {
+            self.committed.notified().await;
+        }
+        Ok(())
+    }
+}
