@@ -142,3 +142,34 @@ fn a_takeover_publishes_the_will_of_the_older_connection() {
         new.ping();
     }
 }
+
+#[test]
+fn wills_are_published_when_the_hub_stops() {
+    let site = Site::new();
+    let hub = site.start();
+    let mut clients = Vec::new();
+    for version in VERSIONS {
+        let topic = format!("will/{version}");
+        let (mut client, _) = Connect::new(version, &topic).will(0x28, &[], &topic, "offline").open(&hub);
+        client.publish(0x33, &topic, 1, "online");
+        clients.push(client);
+    }
+    let reading = "{\"utc\":1759479845}";
+    clients.push(Connect::new(4, "sensor").will(0, &[], "a/weathermeters", reading).open(&hub).0);
+    // One that waits for its time, and one that was dropped.
+    let delayed = Connect::kept(5, "delayed").will(0x20, &[0x18, 0, 0, 0, 100], "will/delayed", "offline");
+    drop(delayed.open(&hub));
+    let (mut polite, _) = Connect::new(4, "polite").will(0x20, &[], "will/polite", "offline").open(&hub);
+    polite.send(&[0xE0, 0]);
+    polite.closed();
+    assert!(hub.stop().success());
+
+    let hub = site.start();
+    let mut watcher = Raw::connected(&hub, 4, "watcher");
+    watcher.subscribe("will/#", 1);
+    let mut found: Vec<(String, String)> =
+        watcher.ping_with_deliveries().iter().map(|d| (d.topic.clone(), d.text().to_owned())).collect();
+    found.sort();
+    assert_eq!(found, ["will/4", "will/5", "will/delayed"].map(|topic| (topic.into(), "offline".into())));
+    assert_eq!(site.weather_count(), 1);
+}
