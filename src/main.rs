@@ -35,26 +35,35 @@ fn main() -> ExitCode {
     let config = match Config::load(&cli.flags(), std::env::vars_os()) {
         Ok(config) => config,
         Err(errors) => {
-            eprintln!("{errors}");
-            return ExitCode::from(exit::USAGE);
+            return wrong(&errors);
         }
     };
-    if let None | Some(Command::Run(_) | Command::Check(_)) = &cli.command
-        && let Err(errors) = Auth::load(&config.broker)
-    {
-        eprintln!("{errors}");
-        return ExitCode::from(exit::USAGE);
-    }
     match cli.command {
-        None | Some(Command::Run(_)) => finish(run(config)),
-        Some(Command::Check(_)) => {
-            print!("{}", config.effective());
-            ExitCode::SUCCESS
-        }
+        None | Some(Command::Run(_)) => match Auth::load(&config.broker) {
+            Ok(_) => finish(run(config)),
+            Err(errors) => wrong(&errors),
+        },
+        Some(Command::Check(_)) => check(&config),
         Some(Command::Status(args)) => status(&config, args.json).unwrap_or_else(|error| finish(Err(error))),
         Some(Command::Quarantine(QuarantineCommand::List(args))) => finish(quarantine(&config, &args)),
         Some(Command::Passwd(command)) => finish(users(config, command)),
         Some(Command::Simulate(_) | Command::ImportMosquitto(_)) => ExitCode::SUCCESS,
+    }
+}
+
+fn wrong(errors: &dyn std::error::Error) -> ExitCode {
+    eprintln!("{errors}");
+    ExitCode::from(exit::USAGE)
+}
+
+fn check(config: &Config) -> ExitCode {
+    match Auth::load(&config.broker) {
+        Ok(auth) => {
+            auth.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+            print!("{}", config.effective());
+            ExitCode::SUCCESS
+        }
+        Err(errors) => wrong(&errors),
     }
 }
 

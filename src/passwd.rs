@@ -80,7 +80,10 @@ pub fn add(path: Option<PathBuf>, name: &str) -> Result<String, PasswdError> {
     let mut users = read(&path)?;
     let done = if users.set(name, hash) { "changed" } else { "added" };
     write(&path, &users)?;
-    Ok(format!("{name:?} was {done} in {}; a running hub reads it at its next start", path.display()))
+    Ok(format!(
+        "{name:?} was {done} in {}; a running hub reads it on SIGHUP (systemctl reload stationhub)",
+        path.display()
+    ))
 }
 
 /// Removes a user; returns the line to print.
@@ -94,7 +97,10 @@ pub fn remove(path: Option<PathBuf>, name: &str) -> Result<String, PasswdError> 
         return Err(PasswdError::Unknown { path, name: name.to_owned() });
     }
     write(&path, &users)?;
-    Ok(format!("{name:?} was removed from {}; a running hub reads it at its next start", path.display()))
+    Ok(format!(
+        "{name:?} was removed from {}; a running hub reads it on SIGHUP (systemctl reload stationhub)",
+        path.display()
+    ))
 }
 
 /// Returns the users' names, one a line.
@@ -124,6 +130,8 @@ fn read(path: &Path) -> Result<Users, PasswdError> {
 /// user that the hub runs as.
 fn write(path: &Path, users: &Users) -> Result<(), PasswdError> {
     let failed = |source| PasswdError::System { doing: format!("cannot write {}", path.display()), source };
+    // Behind a link, the file is what is replaced, not the link.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

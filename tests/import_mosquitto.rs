@@ -129,7 +129,7 @@ fn the_hub_treats_clients_as_mosquitto_did_with_the_same_file() {
         "session_expiry_s_max = 172800",
         "allow_anonymous = false",
         "level = \"debug\"",
-        &format!("listener \"v4-1\": 127.0.0.1:{port}, packets up to 74632 bytes"),
+        &format!("listener \"v4-1\": TCP, 127.0.0.1:{port}, packets up to 74632 bytes"),
     ] {
         assert!(effective.contains(line), "{line} is not in:\n{effective}");
     }

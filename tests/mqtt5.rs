@@ -316,7 +316,8 @@ fn a_message_carries_the_time_that_it_has_left_and_none_comes_too_late() {
     client.subscribe("t", 1);
     old.open(hub.mqtt).subscribe("t", 1);
     publisher.deliver(&Sent::new("t", b"live", 1).with(MESSAGE_EXPIRY, 100));
-    assert_eq!(client.delivery_acked().properties.numbers(MESSAGE_EXPIRY), [100]);
+    let left = client.delivery_acked().properties.numbers(MESSAGE_EXPIRY)[0];
+    assert!((90..=100).contains(&left), "{left} s");
     client.disconnect();
     publisher.deliver(&Sent::new("t", b"short", 1).with(MESSAGE_EXPIRY, 1));
     publisher.deliver(&Sent::new("t", b"long", 1).with(MESSAGE_EXPIRY, 100));

@@ -7,12 +7,12 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::process::{Command, Output, Stdio};
 
 use support::mqtt::Connect;
 use support::users::passwd;
-use support::{Hub, Site, program};
+use support::{Hub, Site, is_root, program, skip};
 
 const SECRET: &str = "hunter2-Ωmega";
 
@@ -72,6 +72,29 @@ fn passwd_without_a_file_says_how_to_name_one_and_does_not_touch_a_broken_one() 
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("users:1: ") && !said(&output).contains(SECRET), "{}", said(&output));
     assert_eq!(fs::read_to_string(site.file("users")).unwrap(), format!("a:{SECRET}\n"));
+}
+
+#[test]
+fn what_root_writes_belongs_to_the_hubs_user_and_a_link_stays_a_link() {
+    if !is_root() {
+        return skip("only root can give a file away", false);
+    }
+    let site = Site::with_config("[broker]\nusers = \"link\"\n");
+    fs::create_dir(site.file("hub")).unwrap();
+    chown(site.file("hub"), Some(4321), Some(4322)).unwrap();
+    symlink("hub/users", site.file("link")).unwrap();
+    let owner = || {
+        let file = fs::metadata(site.file("hub/users")).unwrap();
+        (file.uid(), file.gid(), file.mode() & 0o777)
+    };
+    fs::write(site.file("hub/users"), "").unwrap();
+    chown(site.file("hub/users"), Some(4323), Some(4324)).unwrap();
+    assert!(passwd(&site, &["add", "a"], "x\n").status.success());
+    assert_eq!(owner(), (4323, 4324, 0o600), "it keeps its owner");
+    assert!(fs::symlink_metadata(site.file("link")).unwrap().is_symlink());
+    fs::remove_file(site.file("hub/users")).unwrap();
+    assert!(passwd(&site, &["add", "a", "--file", "hub/users"], "x\n").status.success());
+    assert_eq!(owner(), (4321, 4322, 0o600), "a new one gets its directory's");
 }
 
 /// Runs `passwd add` on a terminal, types each answer once it is asked for, and returns what the terminal showed.

@@ -205,3 +205,30 @@ fn rumqttc_is_acked_for_every_reading() {
     }
     assert_eq!(site.weather_count(), 200);
 }
+
+#[test]
+fn mosquitto_subs_share_the_work_within_their_windows() {
+    let site = Site::new();
+    let hub = site.start();
+    let worker = |version: &str, extra: &[&str]| {
+        let mut command = mosquitto("mosquitto_sub", &hub, version)?;
+        command.args(["-i", &format!("worker-{version}"), "-c", "-q", "1", "-t", "$share/pool/work/#", "-W", "30"]);
+        if version == "5" {
+            command.args(["-x", "3600", "-D", "connect", "receive-maximum", "1"]);
+            command.args(["-D", "subscribe", "subscription-identifier", "7"]);
+        }
+        command.args(extra);
+        Some(command)
+    };
+    for version in VERSIONS {
+        let Some(subscribe) = worker(version, &["-E"]) else { return };
+        run(subscribe);
+    }
+    let Some(mut publish) = mosquitto("mosquitto_pub", &hub, "5") else { return };
+    publish.args(["-t", "work/piece", "-m", "piece", "-q", "1", "--repeat", "6", "-D", "publish", "topic-alias", "3"]);
+    run(publish);
+    for version in VERSIONS {
+        let Some(work) = worker(version, &["-C", "3", "-F", "%t %p"]) else { return };
+        assert_eq!(String::from_utf8_lossy(&run(work).stdout), "work/piece piece\n".repeat(3), "{version}");
+    }
+}

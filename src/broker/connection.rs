@@ -58,6 +58,10 @@ where
         Ok(connect) => connect,
         Err(reason) => return door.refuse(&broker, &reason),
     };
+    let Some(_spot) = broker.crowd.enter(door.peer.ip(), broker.limits.connections_per_address) else {
+        broker.pending.leave(&door.evicted);
+        return socket.turn_away(&connect, &Refusal::of_crowd(), &door, &broker).await;
+    };
     let user = log_in(&connect, &door, &broker).await;
     broker.pending.leave(&door.evicted);
     match user {
@@ -328,7 +332,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         inbound.write_acks(&mut self.output);
         let session = &serving.attachment.holding.session;
         let mut pen = Pen { out: &mut self.output, outlet: serving.outlet, aliases: &mut self.aliases };
-        let written = session.write_to(&mut pen, OUTPUT_BYTES_MAX);
+        let written = session.write_to(serving.wake, &mut pen, OUTPUT_BYTES_MAX);
         if written > 0 {
             Counters::add(&serving.broker.counters.delivered, written);
         }

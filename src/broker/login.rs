@@ -33,11 +33,19 @@ pub(super) struct Admitted {
 }
 
 impl Refusal {
+    pub(super) fn of_crowd() -> Refusal {
+        let text = "its address has as many clients as broker.limits.connections_per_address allows".to_owned();
+        Refusal { code_v4: 3, code_v5: 0x97, text }
+    }
+
     fn of_login(refusal: auth::Refusal, connect: &Connect) -> Refusal {
         let client = connect.client_id.escape_debug();
         let text = match &connect.username {
-            Some(name) => format!("{} (client {client}, user {})", refusal.text(), name.escape_debug()),
-            None => format!("{} (client {client})", refusal.text()),
+            // A name that nobody has may be a password, put in the wrong place.
+            Some(name) if refusal == auth::Refusal::Wrong => {
+                format!("{} (client {client}, user {})", refusal.text(), name.escape_debug())
+            }
+            _ => format!("{} (client {client})", refusal.text()),
         };
         Refusal { code_v4: refusal.code_v4(), code_v5: refusal.code_v5(), text }
     }

@@ -12,6 +12,7 @@ pub mod bus;
 mod connack;
 mod connection;
 pub mod counters;
+mod crowd;
 mod door;
 mod end;
 mod inbound;
@@ -49,6 +50,7 @@ use tokio_util::task::TaskTracker;
 use self::auth::{Access, AccessFiles, Auth, AuthErrors};
 use self::bus::{Bounds, Bus, BusError};
 use self::counters::Counters;
+use self::crowd::Crowd;
 use self::keeper::{Changed, Keeper};
 use self::listener::{ListenError, Listener, Pending};
 use self::message::Message;
@@ -97,6 +99,7 @@ pub struct Broker {
     partial: Arc<Partial>,
     /// The wills that are still to be published or dropped.
     wills: TaskTracker,
+    crowd: Arc<Crowd>,
     connections: CancellationToken,
     drained: CancellationToken,
     started_ms: i64,
@@ -166,6 +169,7 @@ impl Running {
             queue,
             pending: Pending::default(),
             wills: TaskTracker::new(),
+            crowd: Arc::default(),
             connections: CancellationToken::new(),
             drained: CancellationToken::new(),
             started_ms: now_ms(),

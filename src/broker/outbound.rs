@@ -497,3 +497,7 @@ impl Pen<'_> {
         max == usize::MAX || wire::publish_len(self.outlet.version, packet) <= max
     }
 }
+
+#[cfg(test)]
+#[path = "outbound_tests.rs"]
+mod tests;

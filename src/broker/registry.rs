@@ -326,6 +326,7 @@ mod tests {
     fn registry(connections: usize, sessions: usize) -> Arc<Registry> {
         let limits = Limits {
             connections,
+            connections_per_address: 9,
             connections_pending: 1,
             inflight: 10,
             session_queue_messages: 10,

@@ -253,9 +253,13 @@ impl Session {
         state.outbound.hand_over(share, started, give);
     }
 
-    /// Writes what the window and the output's bound allow; returns how many messages.
-    pub(super) fn write_to(&self, pen: &mut Pen<'_>, output_bytes_max: usize) -> usize {
+    /// Writes what the window and the output's bound allow; returns how many messages. A connection that another has
+    /// taken over from gets none.
+    pub(super) fn write_to(&self, connection: &Notify, pen: &mut Pen<'_>, output_bytes_max: usize) -> usize {
         let mut state = self.lock();
+        if !state.connection.as_deref().is_some_and(|current| std::ptr::eq(current, connection)) {
+            return 0;
+        }
         let written = state.outbound.write(pen, output_bytes_max);
         if written.delivered > 0 {
             state.touch(Touched::Slightly);

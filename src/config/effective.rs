@@ -130,6 +130,7 @@ fn listener_line(text: &mut Text, listener: &Listener) {
 fn limits(text: &mut Text, limits: &Limits) {
     text.section("broker.limits");
     text.line("connections", limits.connections);
+    text.line("connections_per_address", limits.connections_per_address);
     text.line("connections_pending", limits.connections_pending);
     text.line("inflight", limits.inflight);
     text.line("session_queue_messages", limits.session_queue_messages);

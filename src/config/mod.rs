@@ -96,6 +96,8 @@ pub struct Broker {
 pub struct Limits {
     /// Established connections.
     pub connections: usize,
+    /// Established connections of one address.
+    pub connections_per_address: usize,
     /// Sockets that have not sent their CONNECT.
     pub connections_pending: usize,
     /// Unacknowledged publishes at QoS 1 and 2 of a client, in each direction.

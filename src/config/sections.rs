@@ -102,6 +102,7 @@ fn limits(reader: &mut Reader) -> Limits {
     };
     Limits {
         connections: size("connections", 1_000, 1..=65_000),
+        connections_per_address: size("connections_per_address", 1_000, 1..=65_000),
         connections_pending: size("connections_pending", 256, 1..=65_000),
         topic_aliases: u16::try_from(size("topic_aliases", 16, 0..=1_024)).unwrap_or(u16::MAX),
         keep_alive_max: u16::try_from(size("keep_alive_s_max", 65_535, 1..=65_535)).unwrap_or(u16::MAX),

@@ -128,7 +128,7 @@ impl Health {
     }
 
     fn figures(&self) -> Figures {
-        let Watched { progress, queue, counters, ingest, .. } = &self.watched;
+        let Watched { progress, queue, counters, ingest, canary, .. } = &self.watched;
         Figures {
             readings: progress.readings.load(Ordering::Relaxed),
             quarantined: progress.quarantined.load(Ordering::Relaxed),
@@ -153,6 +153,8 @@ impl Health {
             received: counters.received.load(Ordering::Relaxed),
             delivered: counters.delivered.load(Ordering::Relaxed),
             dropped: counters.dropped.load(Ordering::Relaxed),
+            router_lost: canary.router_lost(),
+            queued_bytes: counters.queued_bytes.load(Ordering::Relaxed),
         }
     }
 

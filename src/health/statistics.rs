@@ -56,6 +56,10 @@ pub struct Figures {
     pub delivered: u64,
     /// Messages to subscribers that could not keep up.
     pub dropped: u64,
+    /// Messages that the router dropped before a subscriber's link had read them.
+    pub router_lost: u64,
+    /// Bytes that wait for clients now.
+    pub queued_bytes: u64,
 }
 
 /// Remembers the figures of the last line.
@@ -94,6 +98,7 @@ impl Statistics {
             (now.write_failures, last.write_failures, "write failures"),
             (now.delivered, last.delivered, "delivered to subscribers"),
             (now.dropped, last.dropped, "dropped for slow subscribers"),
+            (now.router_lost, last.router_lost, "LOST in the message router"),
             (now.connections_refused, last.connections_refused, "connections refused"),
             (now.violations, last.violations, "protocol violations"),
             (now.logins_refused, last.logins_refused, "logins refused"),

@@ -3,7 +3,7 @@
 //! Owns those words. Pure.
 
 /// Settings that need no counterpart: the hub does what they say, or what they set is Mosquitto's default and the hub's.
-const NEEDLESS: [&str; 3] = ["set_tcp_nodelay", "socket_domain", "persistence_location"];
+const NEEDLESS: [&str; 2] = ["set_tcp_nodelay", "persistence_location"];
 
 const REASONS: [(&str, &str); 52] = [
     ("persistence", "the hub has one database, store.path in hub.toml, which it always keeps"),

@@ -25,6 +25,17 @@ fn listeners_are_where_mosquitto_has_them() {
 }
 
 #[test]
+fn a_listener_of_one_family_of_addresses_stays_one_or_is_told() {
+    assert_eq!(addresses("listener 1883\nsocket_domain ipv4"), ["0.0.0.0:1883"]);
+    for text in ["listener 1883\nsocket_domain ipv6", "listener 1883 ::", "bind_address ::"] {
+        let plan = plan(text);
+        assert_eq!(plan.listeners[0].address.to_string(), "[::]:1883");
+        assert!(plan.notes[0].contains("takes IPv4 as well"), "{:?}", plan.notes);
+    }
+    assert!(plan("listener 1883 ::1").notes.is_empty() && plan("listener 1883").notes.is_empty());
+}
+
+#[test]
 fn protocol_and_certificates_belong_to_their_listener() {
     let plan = plan(
         "listener 8883\ncertfile /c\nkeyfile /k\ncafile /ca\nrequire_certificate true\nlistener 9001\nprotocol websockets\n",

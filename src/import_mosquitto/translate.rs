@@ -70,7 +70,7 @@ impl<'s> Block<'s> {
 const ACCESS: [&str; 3] = ["allow_anonymous", "password_file", "acl_file"];
 const PER_LISTENER: &str = "per_listener_settings";
 /// Keys that are read below with their listener.
-const OF_LISTENER: [&str; 11] = [
+const OF_LISTENER: [&str; 12] = [
     "port",
     "bind_address",
     "protocol",
@@ -82,6 +82,7 @@ const OF_LISTENER: [&str; 11] = [
     "require_certificate",
     "psk_hint",
     "bind_interface",
+    "socket_domain",
 ];
 
 /// Makes the plan.
@@ -96,7 +97,12 @@ pub(super) fn translate(settings: &[Setting]) -> Plan {
     }
     for block in &blocks {
         match listener(block, names_one) {
-            Ok(listener) => plan.listeners.push(listener),
+            Ok(listener) => {
+                if let Some(place) = wants_ipv6_alone(block).filter(|_| listener.address.ip().is_unspecified()) {
+                    plan.notes.push(format!("{place}: on all addresses of IPv6 the hub takes IPv4 as well"));
+                }
+                plan.listeners.push(listener);
+            }
             Err((setting, why)) => plan.notes.push(format!(
                 "{}: {why}; the listener is left out, so that nobody gets in who did not before",
                 setting.map_or_else(|| "the listener on port 1883".to_owned(), Setting::place)
@@ -170,6 +176,16 @@ fn listener<'s>(block: &Block<'s>, names_one: bool) -> Result<Listener, LeftOut<
     Ok(Listener { address: address(block, names_one)?, websockets, tls: tls(block)? })
 }
 
+/// Returns the setting by which a listener takes no IPv4.
+fn wants_ipv6_alone(block: &Block) -> Option<String> {
+    let says = |setting: &&Setting| match setting.key.as_str() {
+        "socket_domain" => setting.value == "ipv6",
+        _ => setting.value.split_whitespace().next_back().is_some_and(|host| host.contains("::")),
+    };
+    let found = [block.get("socket_domain"), block.get("bind_address"), block.head].into_iter().flatten().find(says);
+    found.map(Setting::place)
+}
+
 fn address<'s>(block: &Block<'s>, names_one: bool) -> Result<SocketAddr, LeftOut<'s>> {
     let (mut port, mut host, mut source) = (Some(PORT), None, block.head);
     if let Some(head) = block.head {
@@ -189,6 +205,8 @@ fn address<'s>(block: &Block<'s>, names_one: bool) -> Result<SocketAddr, LeftOut
     let everywhere = if block.head.is_none() && !names_one {
         // Without any listener Mosquitto serves its own machine alone.
         IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else if block.get("socket_domain").is_some_and(|setting| setting.value == "ipv4") {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
     } else {
         // Takes IPv4 as well, as Mosquitto's two sockets do.
         IpAddr::V6(Ipv6Addr::UNSPECIFIED)

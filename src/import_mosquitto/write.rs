@@ -88,10 +88,7 @@ fn read(path: &Path) -> Result<String, ImportError> {
 fn passwords(path: &Path, text: &str, notes: &mut Vec<String>) -> String {
     let wrong = Users::parse(text).err().unwrap_or_default();
     for (line, why) in &wrong {
-        notes.push(format!(
-            "{}:{line}: {why}; the line is left out, as Mosquitto does not take it either",
-            path.display()
-        ));
+        notes.push(format!("{}:{line}: {why}; the line is left out", path.display()));
     }
     let is_good = |index: usize| wrong.iter().all(|(line, _)| *line != index + 1);
     let lines = text.lines().enumerate().filter(|(index, _)| is_good(*index));
@@ -135,8 +132,11 @@ fn table(listener: &Listener, number: usize, payload_bytes_max: u64) -> String {
 }
 
 fn hub(plan: &Plan, broker: &str) -> String {
-    let mut text =
-        format!("# Made from a mosquitto.conf; docs/configuration.md says what else there is.\n\n[broker]\n{broker}");
+    let mut text = format!(
+        "# Made from a mosquitto.conf; docs/configuration.md says what else there is.\n\n\
+         # [store]\n# path = \"/var/lib/stationhub/weather_data.db\"   # without it, weather_data.db beside this file\n\n\
+         [broker]\n{broker}"
+    );
     if !plan.limits.is_empty() {
         text += "\n[broker.limits]\n";
     }

@@ -6,11 +6,14 @@
 //! the rest; the first that settles the question decides. Pure: it never reads a file.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::topic;
 
-/// Rules in one file, at most.
+/// Lines with rules in one file, at most.
 const RULES_MAX: usize = 10_000;
+/// Patterns in one file, at most: each client has them with its own names put in.
+const PATTERNS_MAX: usize = 256;
 
 /// What a rule does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +33,26 @@ struct Rule {
 /// The rules of a file.
 #[derive(Clone, Debug, Default)]
 pub struct Acl {
-    anonymous: Vec<Rule>,
-    users: HashMap<String, Vec<Rule>>,
+    /// By user, of clients without a name under `None`; the denials of each first.
+    own: HashMap<Option<String>, Arc<[Rule]>>,
+    /// The denials first.
     patterns: Vec<Rule>,
 }
 
-/// The rules for one client, in the order in which they are asked.
+/// The rules for one client: its own, which it shares with others of its name, and the patterns with its names put in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules(Vec<Rule>);
+pub struct Rules {
+    own: Arc<[Rule]>,
+    patterns: Vec<Rule>,
+}
+
+/// A file as far as it was read.
+#[derive(Default)]
+struct Reading {
+    user: Option<String>,
+    own: HashMap<Option<String>, Vec<Rule>>,
+    patterns: Vec<Rule>,
+}
 
 impl Acl {
     /// Reads the text of a file.
@@ -45,16 +60,15 @@ impl Acl {
     /// # Errors
     /// Every wrong line with its number, counted from 1.
     pub fn parse(text: &str) -> Result<Acl, Vec<(usize, String)>> {
-        let mut acl = Acl::default();
+        let mut reading = Reading::default();
         let mut wrong = Vec::new();
-        let mut user: Option<String> = None;
         let mut rules = 0;
         for (index, line) in text.lines().enumerate() {
             let line = line.trim_end();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            match acl.take_line(line, &mut user) {
+            match reading.take_line(line) {
                 Ok(()) => rules += 1,
                 Err(text) => wrong.push((index + 1, text)),
             }
@@ -63,41 +77,17 @@ impl Acl {
                 break;
             }
         }
-        if wrong.is_empty() { Ok(acl) } else { Err(wrong) }
-    }
-
-    fn take_line(&mut self, line: &str, user: &mut Option<String>) -> Result<(), String> {
-        let (word, rest) = first_word(line);
-        match (word, rest) {
-            ("user", None) => Err("after `user` must stand a name".to_owned()),
-            ("user", Some(name)) => {
-                *user = Some(name.to_owned());
-                Ok(())
-            }
-            ("topic" | "pattern", None) => Err(format!("after `{word}` must stand a topic filter")),
-            ("topic", Some(rest)) => {
-                let rule = rule(rest)?;
-                match user {
-                    None => self.anonymous.push(rule),
-                    Some(user) => self.users.entry(user.clone()).or_default().push(rule),
-                }
-                Ok(())
-            }
-            ("pattern", Some(rest)) => {
-                self.patterns.push(rule(rest)?);
-                Ok(())
-            }
-            _ => Err("a line must begin with `topic`, `user`, `pattern` or `#`".to_owned()),
+        if !wrong.is_empty() {
+            return Err(wrong);
         }
+        let own = reading.own.into_iter().map(|(user, rules)| (user, denials_first(rules).into()));
+        Ok(Acl { own: own.collect(), patterns: denials_first(reading.patterns) })
     }
 
     /// Returns the rules for a client.
     pub fn rules(&self, user: Option<&str>, client_id: &str) -> Rules {
-        let own = match user {
-            None => Some(&self.anonymous),
-            Some(user) => self.users.get(user),
-        };
-        let mut rules = denials_first(own.into_iter().flatten().cloned());
+        let own = self.own.get(&user.map(str::to_owned)).cloned().unwrap_or_default();
+        let mut rules = Rules { own, patterns: Vec::new() };
         // A name with a wildcard would widen the pattern that it is put into.
         let is_wild = |text: &str| text.contains(['+', '#']);
         if !is_wild(client_id) && !user.is_some_and(is_wild) {
@@ -105,14 +95,32 @@ impl Acl {
                 let filter = fill_in(&rule.filter, user, client_id)?;
                 Some(Rule { verb: rule.verb, filter })
             });
-            rules.extend(denials_first(patterns));
+            rules.patterns = patterns.collect();
         }
-        Rules(rules)
+        rules
     }
 
     /// Tells whether there are rules for users by name.
     pub fn names_users(&self) -> bool {
-        !self.users.is_empty()
+        self.own.keys().any(Option::is_some)
+    }
+}
+
+impl Reading {
+    fn take_line(&mut self, line: &str) -> Result<(), String> {
+        let (word, rest) = first_word(line);
+        match (word, rest) {
+            ("user", None) => return Err("after `user` must stand a name".to_owned()),
+            ("user", Some(name)) => self.user = Some(name.to_owned()),
+            ("topic" | "pattern", None) => return Err(format!("after `{word}` must stand a topic filter")),
+            ("topic", Some(rest)) => self.own.entry(self.user.clone()).or_default().push(rule(rest)?),
+            ("pattern", Some(_)) if self.patterns.len() >= PATTERNS_MAX => {
+                return Err(format!("there are more than {PATTERNS_MAX} patterns"));
+            }
+            ("pattern", Some(rest)) => self.patterns.push(rule(rest)?),
+            _ => return Err("a line must begin with `topic`, `user`, `pattern` or `#`".to_owned()),
+        }
+        Ok(())
     }
 }
 
@@ -131,7 +139,7 @@ impl Rules {
     /// judged message by message.
     pub fn may_subscribe(&self, filter: &str) -> bool {
         let filter = without_share(filter);
-        for rule in &self.0 {
+        for rule in self.in_order() {
             match rule.verb {
                 Verb::Deny if covers(&rule.filter, filter) => return false,
                 Verb::Read | Verb::ReadWrite if overlap(&rule.filter, filter) => return true,
@@ -141,8 +149,12 @@ impl Rules {
         false
     }
 
+    fn in_order(&self) -> impl Iterator<Item = &Rule> {
+        self.own.iter().chain(&self.patterns)
+    }
+
     fn allow(&self, topic: &str, grants: impl Fn(Verb) -> bool) -> bool {
-        for rule in &self.0 {
+        for rule in self.in_order() {
             if (rule.verb == Verb::Deny || grants(rule.verb)) && topic::matches(&rule.filter, topic) {
                 return rule.verb != Verb::Deny;
             }
@@ -174,10 +186,9 @@ fn rule(text: &str) -> Result<Rule, String> {
     Ok(Rule { verb, filter: filter.to_owned() })
 }
 
-fn denials_first(rules: impl Iterator<Item = Rule>) -> Vec<Rule> {
-    let (mut denials, rest): (Vec<Rule>, Vec<Rule>) = rules.partition(|rule| rule.verb == Verb::Deny);
-    denials.extend(rest);
-    denials
+fn denials_first(mut rules: Vec<Rule>) -> Vec<Rule> {
+    rules.sort_by_key(|rule| rule.verb != Verb::Deny);
+    rules
 }
 
 /// Puts the client's names into a pattern; `None` where it has no user name and the pattern wants one.
@@ -243,6 +254,8 @@ fn covers(wide: &str, narrow: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
     use super::*;
 
     fn lines(text: &str) -> Vec<usize> {
@@ -267,6 +280,7 @@ mod tests {
     #[test]
     fn too_many_rules_are_refused() {
         assert_eq!(lines(&"topic a\n".repeat(RULES_MAX + 5)), [RULES_MAX + 1]);
+        assert_eq!(lines(&"pattern %c\n".repeat(PATTERNS_MAX + 1)), [PATTERNS_MAX + 1]);
     }
 
     #[test]
@@ -299,6 +313,32 @@ mod tests {
         }
         for (wide, narrow) in [("a/+", "a/#"), ("a/b", "a/+"), ("a", "a/b"), ("#", "$SYS/x"), ("a/b/#", "a/#")] {
             assert!(!covers(wide, narrow), "{wide} {narrow}");
+        }
+    }
+    fn level() -> impl Strategy<Value = &'static str> {
+        prop_oneof![Just("a"), Just("b"), Just(""), Just("$x")]
+    }
+
+    fn filter() -> impl Strategy<Value = String> {
+        let levels = proptest::collection::vec(prop_oneof![3 => level(), 2 => Just("+")], 0..4);
+        let filter = (levels, any::<bool>()).prop_map(|(mut levels, hash)| {
+            levels.extend(hash.then_some("#"));
+            levels.join("/")
+        });
+        filter.prop_filter("a filter is not empty", |filter| !filter.is_empty())
+    }
+
+    proptest! {
+        #[test]
+        fn overlap_and_covers_agree_with_matching(
+            left in filter(),
+            right in filter(),
+            levels in proptest::collection::vec(level(), 1..5),
+        ) {
+            let topic = levels.join("/");
+            let (by_left, by_right) = (topic::matches(&left, &topic), topic::matches(&right, &topic));
+            prop_assert!(overlap(&left, &right) || !(by_left && by_right), "{left} {right} {topic}");
+            prop_assert!(!covers(&left, &right) || by_left || !by_right, "{left} {right} {topic}");
         }
     }
 }

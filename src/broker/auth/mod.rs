@@ -86,7 +86,9 @@ pub struct Login<'l> {
 pub enum Refusal {
     /// It brings no name, and must.
     Anonymous,
-    /// The name or the password is wrong.
+    /// Nobody has its name.
+    Unknown,
+    /// Its password is wrong.
     Wrong,
     /// Too many logins are under way.
     Busy,
@@ -203,7 +205,7 @@ impl Access {
             Ok(Some(_)) => auth.verified.remember(proof),
             Ok(None) => {
                 tokio::time::sleep(attempt.failed(Instant::now())).await;
-                return Err(Refusal::Wrong);
+                return Err(if users.has(name) { Refusal::Wrong } else { Refusal::Unknown });
             }
             Err(_) => {}
         }
@@ -248,7 +250,7 @@ impl Refusal {
     pub fn code_v4(self) -> u8 {
         match self {
             Refusal::Anonymous => 5,
-            Refusal::Wrong => 4,
+            Refusal::Unknown | Refusal::Wrong => 4,
             Refusal::Busy => 3,
         }
     }
@@ -257,7 +259,7 @@ impl Refusal {
     pub fn code_v5(self) -> u8 {
         match self {
             Refusal::Anonymous => 0x87,
-            Refusal::Wrong => 0x86,
+            Refusal::Unknown | Refusal::Wrong => 0x86,
             Refusal::Busy => 0x89,
         }
     }
@@ -266,7 +268,8 @@ impl Refusal {
     pub fn text(self) -> &'static str {
         match self {
             Refusal::Anonymous => "it brings no user name, and broker.allow_anonymous is false",
-            Refusal::Wrong => "its user name or password is wrong",
+            Refusal::Unknown => "nobody has its user name",
+            Refusal::Wrong => "its password is wrong",
             Refusal::Busy => "too many logins are under way, or this one took too long",
         }
     }

@@ -70,7 +70,7 @@ async fn a_user_who_is_taken_out_may_do_nothing_any_more_though_connected() {
     files.users(&[("b", "2")]);
     access.replace(files.load().unwrap());
     assert!(!rights.may_write("x") && !rights.may_read("y") && !rights.may_subscribe("#"));
-    assert_eq!(admit(&access, "a", "1").await, Err(Refusal::Wrong), "what was verified once is not any more");
+    assert_eq!(admit(&access, "a", "1").await, Err(Refusal::Unknown), "what was verified once is not any more");
     assert!(admit(&access, "b", "2").await.is_ok());
 
     let stranger = Rights::new(access.clone(), None, "c");

@@ -5,9 +5,11 @@
 //! gains nothing. Others are never delayed for it. Bounded in number; it takes the time as an argument.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::broker::crowd::network;
 
 /// The delay of the first refusal; each further one doubles it.
 const DELAY: Duration = Duration::from_millis(250);
@@ -104,14 +106,6 @@ fn make_room(addresses: &mut HashMap<IpAddr, Record>, now: Instant) {
     let oldest = idle.min_by_key(|(_, record)| record.last).map(|(address, _)| *address);
     if let Some(oldest) = oldest.filter(|_| addresses.len() > ADDRESSES_MAX) {
         addresses.remove(&oldest);
-    }
-}
-
-/// Returns what counts as one address: in IPv6 the network of 64 bits, as one host has all of it.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

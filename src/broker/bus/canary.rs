@@ -52,6 +52,11 @@ impl Canary {
         Ok(Canary { bus: bus.clone(), came, message, _link: link })
     }
 
+    /// As [`Bus::lost`].
+    pub fn router_lost(&self) -> u64 {
+        self.bus.lost()
+    }
+
     /// Sends the canary and returns how long it took to come back.
     ///
     /// # Errors

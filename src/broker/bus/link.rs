@@ -12,7 +12,8 @@ use std::time::Instant;
 
 use rumqttd::local::{LinkError, LinkRx, LinkTx};
 use rumqttd::protocol::{
-    Disconnect, DisconnectReasonCode, Filter, Packet, PingReq, QoS, RetainForwardRule, Subscribe, Unsubscribe,
+    Disconnect, DisconnectReasonCode, Filter, Packet, PingReq, QoS, RetainForwardRule, Subscribe, SubscribeProperties,
+    Unsubscribe,
 };
 use rumqttd::{Forward, Notification};
 use tokio::sync::{mpsc, oneshot};
@@ -102,6 +103,18 @@ impl Drop for Link {
     }
 }
 
+fn subscribe(name: String, number: usize) -> Packet {
+    let filter = Filter {
+        path: name,
+        qos: QoS::AtMostOnce,
+        nolocal: false,
+        preserve_retain: false,
+        retain_forward_rule: RetainForwardRule::Never,
+    };
+    let properties = SubscribeProperties { id: Some(number), user_properties: Vec::new() };
+    Packet::Subscribe(Subscribe { pkid: 1, filters: vec![filter] }, Some(properties))
+}
+
 fn weight(filters: &[&str]) -> usize {
     filters.iter().map(|filter| topic::weight(filter)).sum()
 }
@@ -122,6 +135,8 @@ pub(super) fn start(
         link_rx,
         sink,
         names: HashMap::new(),
+        places: HashMap::new(),
+        last_name: 0,
         pings_under_way: 0,
         is_leaving: false,
         numbers: Vec::new(),
@@ -142,14 +157,26 @@ struct Drain {
     link_tx: LinkTx,
     link_rx: LinkRx,
     sink: Arc<dyn Sink>,
-    /// What is subscribed to at the router, and how often: filters may share a name.
-    names: HashMap<String, usize>,
+    /// What is subscribed to at the router.
+    names: HashMap<String, Name>,
+    /// By a name's number, the place of the last message that came by it.
+    places: HashMap<usize, Option<u64>>,
+    last_name: usize,
     pings_under_way: usize,
     is_leaving: bool,
     numbers: Vec<u64>,
     found: Vec<Numbered>,
-    subscribing: VecDeque<oneshot::Sender<()>>,
+    /// For each SUBACK that is due, whom it tells.
+    subscribing: VecDeque<Option<oneshot::Sender<()>>>,
     checkpoints: Checkpoints,
+}
+
+/// A name that is subscribed to at the router.
+struct Name {
+    /// How often: filters may share a name.
+    times: usize,
+    /// The number that the router puts on every message that comes by it.
+    number: usize,
 }
 
 /// The checkpoints that this link has yet to pass. Those that come while one is being proven wait for the next proof.
@@ -212,35 +239,36 @@ impl Drain {
     }
 
     async fn subscribe(&mut self, names: Vec<String>, done: oneshot::Sender<()>) -> Result<(), LinkError> {
-        let mut filters = Vec::new();
+        let mut packets = VecDeque::new();
         for name in names {
-            let times = self.names.entry(name.clone()).or_default();
-            *times += 1;
-            if *times == 1 {
-                filters.push(Filter {
-                    path: name,
-                    qos: QoS::AtMostOnce,
-                    nolocal: false,
-                    preserve_retain: false,
-                    retain_forward_rule: RetainForwardRule::Never,
-                });
+            if let Some(known) = self.names.get_mut(&name) {
+                known.times += 1;
+                continue;
             }
+            self.last_name += 1;
+            // One packet for each, as a packet has one number.
+            packets.push_back(subscribe(name.clone(), self.last_name));
+            self.places.insert(self.last_name, None);
+            self.names.insert(name, Name { times: 1, number: self.last_name });
         }
-        if filters.is_empty() {
+        let Some(last) = packets.pop_back() else {
             // The asker may have given up.
             done.send(()).unwrap_or(());
             return Ok(());
-        }
-        self.subscribing.push_back(done);
-        self.send(Packet::Subscribe(Subscribe { pkid: 1, filters }, None)).await
+        };
+        self.subscribing.extend(packets.iter().map(|_| None));
+        self.subscribing.push_back(Some(done));
+        self.link_tx.buffer().extend(packets);
+        self.send(last).await
     }
 
     async fn unsubscribe(&mut self, names: Vec<String>) -> Result<(), LinkError> {
         let mut filters = Vec::new();
         for name in names {
-            let Some(times) = self.names.get_mut(&name) else { continue };
-            *times -= 1;
-            if *times == 0 {
+            let Some(known) = self.names.get_mut(&name) else { continue };
+            known.times -= 1;
+            if known.times == 0 {
+                self.places.remove(&known.number);
                 self.names.remove(&name);
                 filters.push(name);
             }
@@ -270,7 +298,7 @@ impl Drain {
                         self.pings_under_way -= 1;
                     }
                     Some(Packet::SubAck(..)) => {
-                        if let Some(done) = self.subscribing.pop_front() {
+                        if let Some(Some(done)) = self.subscribing.pop_front() {
                             // The asker may have given up.
                             done.send(()).unwrap_or(());
                         }
@@ -296,10 +324,23 @@ impl Drain {
     }
 
     fn note(&mut self, forward: &Forward) {
-        let number = forward.properties.as_ref().and_then(|properties| properties.correlation_data.as_deref());
+        let Some(properties) = &forward.properties else { return };
+        let number = properties.correlation_data.as_deref();
         if let Some(Ok(number)) = number.map(<[u8; 8]>::try_from) {
             self.numbers.push(u64::from_be_bytes(number));
         }
+        if let (Some((_, place)), Some(name)) = (forward.cursor, properties.subscription_identifiers.last()) {
+            self.note_place(*name, place);
+        }
+    }
+
+    /// Notes where in the log of a name a message stood. The places of one name follow each other: where one is left out,
+    /// the router has dropped a message before this link had read it.
+    fn note_place(&mut self, name: usize, place: u64) {
+        // A message may still be under way to a link that has unsubscribed from its name.
+        let Some(last) = self.places.get_mut(&name) else { return };
+        let expected = last.replace(place).map_or(place, |last| last + 1);
+        self.bus.count_lost(place.saturating_sub(expected));
     }
 
     fn hand_over(&mut self) {

@@ -17,7 +17,7 @@ mod names;
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -31,6 +31,7 @@ use self::gate::Gate;
 use self::link::Command;
 use self::names::Names;
 use super::message::Message;
+use crate::log::Rate;
 
 pub use self::canary::Canary;
 pub use self::gate::{Numbered, UNITS_MAX};
@@ -79,6 +80,9 @@ pub struct Bus {
     /// Filters that clients subscribe to now, each client's counted by itself.
     subscribed: AtomicUsize,
     filters_max: usize,
+    /// Messages that the router dropped before a link had read them.
+    lost: AtomicU64,
+    lost_lines: Rate,
 }
 
 struct Publisher {
@@ -117,6 +121,8 @@ impl Bus {
             links: Mutex::default(),
             subscribed: AtomicUsize::new(0),
             filters_max: bounds.filters,
+            lost: AtomicU64::new(0),
+            lost_lines: Rate::default(),
         });
         tokio::spawn(give_room_back(Arc::downgrade(&bus)));
         Ok(bus)
@@ -125,6 +131,24 @@ impl Bus {
     /// Tells whether the router's thread has ended.
     pub fn is_dead(&self) -> bool {
         (self.is_dead)()
+    }
+
+    /// Returns how many messages the router dropped before a link had read them: none, as long as the gate holds.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    fn count_lost(&self, messages: u64) {
+        if messages == 0 {
+            return;
+        }
+        let lost = self.lost.fetch_add(messages, Ordering::Relaxed) + messages;
+        if self.lost_lines.allows() {
+            tracing::error!(
+                lost,
+                "the message router has dropped messages to subscribers; readings are stored all the same"
+            );
+        }
     }
 
     /// Tells whether any client subscribes to anything; where none does, publishing is not worth the way.

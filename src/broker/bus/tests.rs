@@ -67,6 +67,26 @@ async fn nothing_is_lost_and_order_is_kept_however_fast_it_is_published() {
         until("all messages", || lock(&sink.0).len() == COUNT).await;
         assert!(lock(&sink.0).iter().copied().eq(0..COUNT as u64));
     }
+    assert_eq!(bus.lost(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_router_drops_is_counted_to_the_message() {
+    const COUNT: usize = 20_000;
+    let bus = Bus::start(config(), bounds(10)).await.unwrap();
+    let sink: Arc<Taken> = Arc::default();
+    let link = bus.link(sink.clone()).await.unwrap();
+    link.subscribe(&["a"]).await.unwrap();
+    bus.publish(vec![message("a", 1)]).await.unwrap();
+    until("the first", || lock(&sink.0).len() == 1).await;
+    // Past the gate, in one piece: more than the router's log holds.
+    let together = (1..COUNT).map(|_| ("m/a".to_owned(), message("a", 1))).collect();
+    bus.push(together, 0).unwrap();
+    bus.publish(vec![message("a", 1)]).await.unwrap();
+    until("the last", || lock(&sink.0).back() == Some(&(COUNT as u64))).await;
+    let came = lock(&sink.0).len() as u64;
+    assert!(bus.lost() > 0, "{came} came");
+    assert_eq!(came + bus.lost(), COUNT as u64 + 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -86,7 +86,7 @@ fn what_the_hub_does_not_do_in_rumqttd_toml_is_refused_not_ignored() {
     ];
     assert_eq!(keys, expected, "{}", errors.join("\n"));
     assert!(!errors.join("\n").contains("secret"));
-    assert!(errors[8].contains("stationhub passwd add") && errors[8].contains("users = \"FILE\""), "{}", errors[8]);
+    assert!(errors[10].contains("stationhub passwd add") && errors[10].contains("users = \"FILE\""), "{}", errors[10]);
 }
 
 #[test]
