@@ -19,7 +19,7 @@ use super::counters::Counters;
 use super::door::Door;
 use super::end::End;
 use super::inbound::{Inbound, Terms};
-use super::login::{Admitted, NoEntry, Refusal, admit, log_in, may_leave};
+use super::login::{Admitted, NoEntry, Refusal, admit, log_in};
 use super::outbound::{Outlet, Pen};
 use super::registry::Attachment;
 use super::wire::{self, ConnAckProperties, Connect, Version, WireError};
@@ -169,10 +169,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         let terms = Terms::of(&connect, outlet);
         drop(connect);
 
+        let mut will = will.map(|will| broker.stand(will));
         let holding = attachment.holding.clone();
         let mut inbound = Inbound::new(broker.clone(), holding, rights.clone(), terms, wake.clone());
         let serving = Serving { broker, attachment: &attachment, outlet, keep_alive, wake: &wake };
-        let end = self.converse(&mut inbound, &serving, door.packet_bytes_max).await;
+        let mut end = self.converse(&mut inbound, &serving, door.packet_bytes_max).await;
+        if matches!(end, End::Stopping) {
+            // Once the acks have left, the store has ended.
+            will::leave(will.take(), &rights, &attachment, broker).await;
+            end = self.settle(&mut inbound, &serving, end).await;
+        }
         session.detach(&wake);
         broker.shares.away(&session);
         if let Some(seconds) = inbound.session_expiry_s {
@@ -180,11 +186,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         }
         drop(inbound);
         end.log(door.peer, session.client(), &broker.counters);
-        if !matches!(end, End::Goodbye | End::Stopping)
-            && let Some(will) = will.filter(|will| may_leave(will, &rights, session.client(), broker))
-        {
-            will::publish_in_time(will, &attachment, broker).await;
+        if !matches!(end, End::Goodbye) {
+            will::leave(will.take(), &rights, &attachment, broker).await;
         }
+        drop(will);
         drop(attachment);
         end.tell(&mut self.output, outlet);
         if !matches!(end, End::Gone(_) | End::Goodbye | End::Stuck) {
@@ -235,7 +240,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 },
                 () = serving.wake.notified() => {}
                 room = room_for(inbound, serving.broker) => if room.is_err() {
-                    return self.settle(inbound, serving, End::Stopping).await;
+                    return End::Stopping;
                 },
                 () = &mut silence, if serving.keep_alive.is_some() => {
                     let limit = serving.keep_alive.unwrap_or(Duration::MAX);
@@ -252,7 +257,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                     if !stopping {
                         return self.taken_over(inbound, serving, packet_bytes_max).await;
                     }
-                    return self.settle(inbound, serving, End::Stopping).await;
+                    return End::Stopping;
                 }
             }
         }

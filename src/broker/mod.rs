@@ -65,6 +65,8 @@ use crate::store::{Kept, Queue};
 
 /// How often expired sessions are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a stop waits for the wills of those who are connected.
+const WILLS_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Why the broker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +96,8 @@ pub struct Broker {
     queue: Arc<Queue>,
     pending: Pending,
     partial: Arc<Partial>,
+    /// The wills that are still to be published or dropped.
+    wills: TaskTracker,
     crowd: Arc<Crowd>,
     connections: CancellationToken,
     drained: CancellationToken,
@@ -163,6 +167,7 @@ impl Running {
             ingest,
             queue,
             pending: Pending::default(),
+            wills: TaskTracker::new(),
             crowd: Arc::default(),
             connections: CancellationToken::new(),
             drained: CancellationToken::new(),
@@ -204,12 +209,16 @@ impl Running {
         self.broker.bus.clone()
     }
 
-    /// Closes the listeners and lets sessions read no more; acks still leave.
+    /// Closes the listeners and lets sessions read no more; wills are published, and acks still leave.
     pub async fn stop_reading(&self) {
         self.listening.cancel();
         self.listeners.close();
         self.listeners.wait().await;
         self.broker.connections.cancel();
+        self.broker.wills.close();
+        if tokio::time::timeout(WILLS_TIME_MAX, self.broker.wills.wait()).await.is_err() {
+            tracing::warn!(wills = self.broker.wills.len(), "not all wills were published in time");
+        }
     }
 
     /// Hands the last changes of retained messages and sessions to the store, within `deadline`.

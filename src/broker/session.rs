@@ -315,8 +315,8 @@ impl Session {
     fn push(&self, state: &mut State, queued: Queued) -> bool {
         let acked = queued.qos > QoS::AtMostOnce;
         let of_all = self.counters.queued_bytes.load(Ordering::Relaxed);
-        // An empty queue takes one message, whatever the others hold.
-        let is_full = of_all >= self.limits.queued_bytes as u64 && state.outbound.bytes() > 0;
+        // Where nothing waits, one message may, whatever the others hold.
+        let is_full = of_all >= self.limits.queued_bytes as u64 && state.outbound.has_waiting();
         let pushed = !is_full && state.outbound.push(queued, &self.limits);
         if pushed && acked {
             // Nobody else has it now but the session of a client that is away.

@@ -255,3 +255,51 @@ fn after_a_refusal_an_id_means_a_new_message() {
     publisher.send(&ids(0x62, 7));
     publisher.expect(&ids(0x70, 7));
 }
+
+#[test]
+fn messages_of_each_qos_keep_their_order() {
+    let site = Site::new();
+    let hub = site.start();
+    for version in VERSIONS {
+        for qos in 0..=2u8 {
+            let mut subscriber = Raw::connected(&hub, version, "subscriber");
+            subscriber.subscribe("a", qos);
+            let mut publisher = Raw::connected(&hub, version, "publisher");
+            let bytes: Vec<u8> =
+                (1..=60).flat_map(|id| publish(version, 0x30 | qos << 1, "a", id, &[], &[id as u8])).collect();
+            publisher.send(&bytes);
+            for id in 1..=60u16 {
+                let delivery = subscriber.delivery();
+                assert_eq!((delivery.qos, delivery.payload), (qos, vec![id as u8]), "MQTT level {version}");
+            }
+        }
+    }
+}
+
+#[test]
+fn when_all_ids_were_used_they_begin_anew_and_leave_out_those_in_use() {
+    let site = Site::new();
+    let hub = site.start();
+    let mut subscriber = Raw::connected(&hub, 4, "subscriber");
+    subscriber.subscribe("a", 1);
+    let mut publisher = Raw::connected(&hub, 4, "publisher");
+    publisher.publish(0x32, "a", 1, "never acked");
+    let held = subscriber.delivery().id;
+    let batch: Vec<u8> = (1..=50).flat_map(|id| publish(4, 0x32, "a", id, &[], b"x")).collect();
+    let (mut last, mut begun_anew) = (held, false);
+    while !begun_anew || last <= held {
+        publisher.send(&batch);
+        for id in 1..=50 {
+            publisher.expect(&ids(0x40, id));
+        }
+        let mut acks = Vec::new();
+        for _ in 0..50 {
+            let id = subscriber.delivery().id;
+            assert!(id != 0 && id != held, "id {id}");
+            begun_anew |= id < last;
+            last = id;
+            acks.extend(ids(0x40, id));
+        }
+        subscriber.send(&acks);
+    }
+}

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::raw::{Connect, Raw, connack_property, publish};
+use crate::support::packet::text;
 use crate::support::{SOON, Site, wait_for};
 
 fn expiry_of(properties: &[(u8, Vec<u8>)]) -> Option<u32> {
@@ -63,7 +64,7 @@ fn what_is_in_flight_is_not_sent_again_to_a_client_that_now_takes_less() {
 }
 
 #[test]
-fn a_client_that_takes_less_than_a_connack_is_not_served() {
+fn a_client_gets_no_connack_larger_than_it_takes() {
     let site = Site::new();
     let hub = site.start();
     for most in 1..=64 {
@@ -72,7 +73,15 @@ fn a_client_that_takes_less_than_a_connack_is_not_served() {
         let first = raw.try_next();
         if let Some(connack) = &first {
             assert!(connack.len() <= usize::from(most), "{most}: {connack:02X?}");
-            assert!(connack[3] == 0 || connack[3] == 0x95, "{connack:02X?}");
+            assert_eq!(connack[3], 0, "{connack:02X?}");
+        }
+        // A refusal with its words is no larger either.
+        let method = [&[0x15][..], &text("METHOD"), &[0x27, 0, 0, 0, most]].concat();
+        let mut raw = Raw::new(&hub, 5);
+        raw.send(&Connect::new(5, "").properties(&method).bytes());
+        for connack in raw.closed() {
+            assert!(connack.len() <= usize::from(most), "{most}: {connack:02X?}");
+            assert_eq!(connack[3], 0x8C);
         }
     }
 }

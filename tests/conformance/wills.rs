@@ -2,12 +2,13 @@
 //!
 //! Owns the will of a connection; its malformed forms are in `connect.rs`.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::VERSIONS;
-use super::raw::{Connect, Raw, user_property};
+use super::raw::{Connect, Raw, publish, user_property};
 use crate::support::packet::text;
-use crate::support::{Hub, Site};
+use crate::support::{Hub, SOON, Signal, Site, wait_for};
 
 fn watcher(hub: &Hub) -> Raw {
     let mut watcher = Raw::connected(hub, 5, "watcher");
@@ -141,4 +142,65 @@ fn a_takeover_publishes_the_will_of_the_older_connection() {
         assert_eq!(watcher.delivery().text(), "old");
         new.ping();
     }
+}
+
+#[test]
+fn wills_are_published_when_the_hub_stops() {
+    let site = Site::new();
+    let hub = site.start();
+    let mut clients = Vec::new();
+    for number in 0..100 {
+        let topic = format!("will/{number:02}");
+        let connect = Connect::new(VERSIONS[number % 2], &topic).will(0x28, &[], &topic, "offline");
+        let (mut client, _) = connect.open(&hub);
+        client.publish(0x33, &topic, 1, "online");
+        clients.push(client);
+    }
+    let reading = "{\"utc\":1759479845}";
+    clients.push(Connect::new(4, "sensor").will(0, &[], "a/weathermeters", reading).open(&hub).0);
+    // One that waits for its time, and one that was dropped.
+    let delayed = Connect::kept(5, "delayed").will(0x20, &[0x18, 0, 0, 0, 100], "will/delayed", "offline");
+    drop(delayed.open(&hub));
+    let (mut polite, _) = Connect::new(4, "polite").will(0x20, &[], "will/polite", "offline").open(&hub);
+    polite.send(&[0xE0, 0]);
+    polite.closed();
+    assert!(hub.stop().success());
+
+    let hub = site.start();
+    let mut watcher = Raw::connected(&hub, 4, "watcher");
+    watcher.subscribe("will/#", 1);
+    let mut topics = BTreeSet::new();
+    for _ in 0..101 {
+        let delivery = watcher.delivery();
+        watcher.ack(&delivery);
+        assert_eq!(delivery.text(), "offline", "{}", delivery.topic);
+        topics.insert(delivery.topic);
+    }
+    assert!(topics.len() == 101 && topics.contains("will/delayed") && !topics.contains("will/polite"));
+    assert_eq!(site.weather_count(), 1);
+}
+
+#[test]
+fn a_will_does_not_wait_for_the_acks_of_a_hub_that_stops() {
+    let site = Site::new();
+    let mut hub = site.start();
+    let (mut client, _) = Connect::new(4, "client").will(0x28, &[], "will/a", "offline").open(&hub);
+    client.publish(0x33, "will/a", 1, "online");
+    let kept = "SELECT count(*) FROM retained";
+    wait_for("the retained message in the database", SOON, || site.number(kept) == 1);
+    let other = rusqlite::Connection::open(site.db()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    client.send(&publish(4, 0x32, "a/weathermeters", 2, &[], b"{}"));
+    client.ping();
+    hub.signal(Signal::TERM);
+    let stopping = Instant::now();
+    // Longer than the hub waits for wills, shorter than for its storage.
+    wait_for("the end of the lock", SOON, || stopping.elapsed() > Duration::from_millis(2_500));
+    other.execute_batch("COMMIT").unwrap();
+    client.expect(&[0x40, 2, 0, 2]);
+    assert_eq!(hub.wait_exit(SOON).code(), Some(0));
+    let hub = site.start();
+    let mut watcher = Raw::connected(&hub, 4, "watcher");
+    watcher.subscribe("will/#", 1);
+    assert_eq!(watcher.delivery().text(), "offline");
 }

@@ -10,6 +10,7 @@ use bytestring::ByteString;
 
 use super::gate::Numbered;
 use super::link::Sink;
+use super::names::OWN_BYTES_MAX;
 use super::seen::Seen;
 
 /// Topics of which it is remembered who wants them.
@@ -109,6 +110,9 @@ impl Riders {
         }
         let wants = |rider: &Option<Rider>| rider.as_ref().is_some_and(|rider| rider.sink.wants(topic));
         let seats = self.seats.iter().enumerate().filter(|(_, rider)| wants(rider)).map(|(seat, _)| seat).collect();
+        if topic.len() > OWN_BYTES_MAX {
+            return seats;
+        }
         self.routes.entry(topic.clone()).or_insert(seats).clone()
     }
 }
