@@ -133,7 +133,9 @@ impl Bench {
         match (target, &self.mosquitto) {
             (Target::Mosquitto, Some(binary)) => Server::mosquitto_with(binary, &self.place, WINDOW, QUEUE),
             _ => {
-                let limits = format!("inflight = {WINDOW}\nsession_queue_messages = {QUEUE}\nconnections = 1100\n");
+                let limits = format!(
+                    "inflight = {WINDOW}\nsession_queue_messages = {QUEUE}\nconnections = 1100\nconnections_per_address = 1100\n"
+                );
                 Server::hub_with(&self.hub, &self.place, None, &format!("[broker.limits]\n{limits}"))
             }
         }
@@ -206,8 +208,11 @@ impl Bench {
                 let measured = sessions::measure(server.addr, server.pid(), own_filters);
                 let per_session = measured.with_context(|| server.last_words())?;
                 eprintln!(
-                    "{target}: {:.1} KiB for a session connected, {:.1} subscribed, {:.1} after traffic",
-                    per_session.connected_kib, per_session.idle_kib, per_session.used_kib
+                    "{target}: {:.1} KiB for a session connected, {:.1} subscribed, {:.1} after traffic; {}/s",
+                    per_session.connected_kib,
+                    per_session.idle_kib,
+                    per_session.used_kib,
+                    grouped(per_session.rate)
                 );
                 rows.push(Memory { target: target.to_string(), own_filters, per_session });
                 server.stop()?;
@@ -216,15 +221,26 @@ impl Bench {
         Ok(rows)
     }
 
-    /// Measures the hub's ingest alone, and beside a subscriber that reads nothing of it.
+    /// Measures the hub's ingest alone, and beside one subscriber to all of it.
     fn add_ingest(&self, ingest: &mut Ingest, round: usize) -> Result<()> {
-        for (slow, rates) in [(None, &mut ingest.alone), (Some(0), &mut ingest.qos0), (Some(1), &mut ingest.qos1)] {
+        let Ingest { alone, reading, stuck_qos0, stuck_qos1 } = ingest;
+        let beside = [
+            ("nobody", None, alone),
+            ("one that reads", Some((0, true)), reading),
+            ("one stuck at QoS 0", Some((0, false)), stuck_qos0),
+            ("one stuck at QoS 1", Some((1, false)), stuck_qos1),
+        ];
+        for (name, subscriber, rates) in beside {
             let server = Server::hub(&self.hub, &self.place, None)?;
             let addr = server.addr;
-            let _stuck = slow.map(|qos| subscribe_blocking(addr, "stuck", "#", qos)).transpose()?;
+            let mut stuck = Vec::new();
+            if let Some((qos, reads)) = subscriber {
+                let stream = subscribe_blocking(addr, "subscriber", "#", qos)?;
+                if reads { sessions::read_on(stream) } else { stuck.push(stream) }
+            }
             let shape = generator::Shape { clients: PUBLISHERS, in_flight: IN_FLIGHT };
             let seen = server.under(shape, |generator, pid| target::measure(generator, Some(pid), self.duration))?;
-            eprintln!("round {round}, ingest beside {slow:?}: {}/s", grouped(seen.rate));
+            eprintln!("round {round}, ingest beside {name}: {}/s", grouped(seen.rate));
             rates.push(seen.rate);
         }
         Ok(())

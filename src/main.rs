@@ -52,26 +52,30 @@ fn main() -> ExitCode {
 }
 
 fn wrong(errors: &dyn std::error::Error) -> ExitCode {
-    eprintln!("{errors}");
+    complain(&errors);
     ExitCode::from(exit::USAGE)
 }
 
 fn check(config: &Config) -> ExitCode {
     match Auth::load(&config.broker) {
         Ok(auth) => {
-            auth.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
-            print!("{}", config.effective());
-            ExitCode::SUCCESS
+            auth.warnings().iter().for_each(|warning| complain(&format_args!("warning: {warning}")));
+            finish(print_line(config.effective().trim_end()))
         }
         Err(errors) => wrong(&errors),
     }
+}
+
+/// Says what is wrong on stderr; where nobody reads that, the exit code says it alone.
+fn complain(what: &dyn std::fmt::Display) {
+    writeln!(std::io::stderr(), "{what}").unwrap_or(());
 }
 
 fn finish(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            complain(&format_args!("{error:#}"));
             ExitCode::from(exit::FAILED)
         }
     }
@@ -117,7 +121,7 @@ fn status(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
     let answer = match runtime()?.block_on(http::status(&config.store.path)) {
         Ok(answer) => answer,
         Err(error @ ClientError::NotRunning { .. }) => {
-            eprintln!("{error}");
+            complain(&error);
             return Ok(ExitCode::from(exit::NOT_RUNNING));
         }
         Err(error) => return Err(error.into()),

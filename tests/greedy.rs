@@ -13,7 +13,7 @@ use support::watch::{assert_no_panic, figure, peak_kib, rss_kib};
 use support::{Hub, PATIENTLY, SOON, Site, wait_for};
 
 /// How long a good client's message may take at most, round through the hub, on a machine that is busy with other tests.
-const ROUND_TIME_MAX: Duration = Duration::from_secs(2);
+const ROUND_TIME_MAX: Duration = Duration::from_secs(3);
 const MIB: u64 = 1024;
 
 /// Lets a good client go on until `done`, and asserts that no round took too long.
@@ -85,6 +85,34 @@ fn one_packet_that_leaves_a_hundred_thousand_filters_holds_up_nobody() {
 }
 
 #[test]
+fn a_megabyte_of_user_properties_is_refused_and_a_thousand_are_passed_on() {
+    let site = Site::new();
+    let hub = site.start();
+    let mut subscriber = Connect::new(5, "subscriber").open(hub.mqtt);
+    subscriber.subscribe("props", 1);
+    let before_kib = rss_kib(&hub);
+    let with_properties = |count: usize| {
+        let properties = [0x26, 0, 1, b'a', 0, 0].repeat(count);
+        let length = properties.len();
+        let digits = [(length % 128) | 0x80, (length / 128 % 128) | 0x80, length / 16_384].map(|digit| digit as u8);
+        packet(0x32, &[&text("props")[..], &[0, 1], &digits, &properties, b"x"].concat())
+    };
+    let mut publisher = Connect::new(5, "publisher").open(hub.mqtt);
+    publisher.send(&with_properties(1_000)).unwrap();
+    publisher.expect_puback(1);
+    assert_eq!(subscriber.receive().payload, b"x");
+    for number in 0..20 {
+        let mut greedy = Connect::new(5, &format!("greedy-{number}")).open(hub.mqtt);
+        greedy.send(&with_properties(170_000)).unwrap();
+        assert_eq!(greedy.expect_closed(), Some(0x97));
+    }
+    let growth = peak_kib(&hub) - before_kib;
+    println!("20 times a megabyte of user properties: {growth} KiB more");
+    assert!(growth < 24 * MIB, "{growth} KiB more");
+    subscriber.ping();
+}
+
+#[test]
 fn names_of_sixty_kilobytes_cost_what_they_weigh() {
     let site = Site::new();
     let hub = site.start();
@@ -124,7 +152,7 @@ fn names_of_sixty_kilobytes_cost_what_they_weigh() {
 }
 
 #[test]
-fn large_messages_that_two_hundred_subscribers_do_not_take_are_not_kept_for_them() {
+fn subscribers_that_do_not_take_large_messages_have_to_make_room() {
     let site = Site::new();
     let hub = site.start();
     let mut deaf: Vec<Client> = (0..200)
@@ -141,11 +169,13 @@ fn large_messages_that_two_hundred_subscribers_do_not_take_are_not_kept_for_them
     for number in 0..20u8 {
         publisher.publish_through("big", &vec![number; 1_000_000], 1);
         assert_eq!(quick.receive().payload[0], number);
+        // Its ack has to be there before the next message: its queue has room for one of them.
+        quick.ping();
     }
-    // Each has its own copy of one message for a moment; then those that do not take it have to go.
-    wait_for("the memory to come back", SOON, || rss_kib(&hub) < before_kib + 64 * MIB);
-    let (growth, peak) = (rss_kib(&hub).saturating_sub(before_kib), peak_kib(&hub) - before_kib);
-    println!("1 MB each for 200 subscribers that take nothing: {growth} KiB more, {peak} for a moment");
+    // Each may have a copy of one message for a moment; then those that do not take it have to go.
+    let peak = peak_kib(&hub) - before_kib;
+    println!("1 MB each for 200 subscribers that take nothing: {peak} KiB more for a moment");
+    assert!(peak < (200 + 64) * MIB, "{peak} KiB more");
     wait_for("those that took nothing to be closed", SOON, || figure(&site, "clients") < 60);
     assert!(!hub.said_since(0, &[" warn ", "partial_bytes"]).is_empty(), "it is told");
     quick.ping();

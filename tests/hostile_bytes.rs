@@ -29,8 +29,9 @@ const PACKETS_PER_CONNECTION: usize = 24;
 /// How long the hub may take to be done with one connection.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
 /// The most memory that the hub may ever have resident, with nothing but broken packets and two clients, KiB.
-const PEAK_KIB_MAX: u64 = 160 * 1024;
-const LOG_LINES_MAX: usize = 5_000;
+const PEAK_KIB_MAX: u64 = 96 * 1024;
+/// Log lines that broken packets may cause, a second.
+const LOG_LINES_PER_S_MAX: u64 = 20;
 
 /// Counts of the broken packets and of the connections that they came on.
 #[derive(Default)]
@@ -45,7 +46,8 @@ struct Counts {
 fn broken_packets_of_every_kind_disturb_no_bystander() {
     let given = std::env::var("STATIONHUB_FUZZ_PACKETS").ok();
     let wanted = given.map_or(PACKETS, |text| text.parse().expect("STATIONHUB_FUZZ_PACKETS is a number"));
-    let site = Site::new();
+    // With few sessions kept, or most of the time would go into what waits for those that are away.
+    let site = Site::with_config("[broker.limits]\nsessions = 100\n");
     let hub = site.start();
     let bystanders: Vec<Bystander> = [4, 5].map(|version| Bystander::start(hub.mqtt, version)).into();
     wait_for("the bystanders", PATIENTLY, || bystanders.iter().all(|one| one.rounds.load(SeqCst) > 10));
@@ -76,7 +78,8 @@ fn broken_packets_of_every_kind_disturb_no_bystander() {
     wait_for("the broken peers' sockets to be closed", PATIENTLY, || open_files(&hub) <= files + 2);
     wait_for("the broken peers to be gone", PATIENTLY, || figure(&site, "clients") == 0);
     assert!(peak_kib(&hub) < PEAK_KIB_MAX, "the peak of the hub's memory: {} KiB", peak_kib(&hub));
-    assert!(hub.log().lines().count() < LOG_LINES_MAX, "told, at a bounded rate");
+    let lines = hub.log().lines().count() as u64;
+    assert!(lines < LOG_LINES_PER_S_MAX * (took.as_secs() + 10), "{lines} lines: told, at a bounded rate");
     assert!(hub.stop().success(), "it stops as if nothing had been");
 }
 

@@ -95,6 +95,9 @@ fn what_a_subscriber_that_reads_nothing_loses_is_counted_to_the_last_message() {
         println!("QoS {qos}: {PUBLISHES} publishes took {alone:.1?}, beside the slow subscriber {beside:.1?}");
         assert_all_is_accounted_for(&site, &hub, &format!("QoS {qos}"), delivered, before_kib);
         assert_eq!(figure(&site, "delivered"), delivered, "what was written came");
+        slow.disconnect();
+        let dropped = figure(&site, "dropped");
+        hub.wait_said(0, &[" warn ", "client=slow", &format!("dropped={dropped}")], SOON);
     }
 }
 
@@ -113,4 +116,28 @@ fn what_a_client_that_is_away_loses_is_counted_to_the_last_message() {
     let delivered = take_the_rest(&site, &mut slow);
     assert_eq!(delivered, 1_000, "its queue was full");
     assert_all_is_accounted_for(&site, &hub, "away", delivered, before_kib);
+}
+
+#[test]
+fn a_crowd_of_slow_subscribers_is_counted_and_does_not_flood_the_log() {
+    let site = Site::with_config("[broker.limits]\nsession_queue_messages = 1\ninflight = 1\n");
+    let hub = site.start();
+    let slow: Vec<Client> = (0..100)
+        .map(|number| {
+            let mut client = Connect::new(4, &format!("slow-{number}")).open(hub.mqtt);
+            client.subscribe(TOPIC, 1);
+            client
+        })
+        .collect();
+    let mut publisher = Connect::new(4, "publisher").open(hub.mqtt);
+    for number in 0..20 {
+        publisher.send(&numbered(number, 1)).unwrap();
+        publisher.expect_puback(1 + number as u16);
+    }
+    // One in flight to each, and one in its queue.
+    wait_for("all that did not fit to be counted", SOON, || figure(&site, "dropped") == 100 * (20 - 2));
+    slow.into_iter().for_each(Client::cut);
+    wait_for("all to be gone", SOON, || figure(&site, "clients") == 1);
+    let lines = hub.said_since(0, &[" warn ", "dropped="]).len();
+    assert!((1..=20).contains(&lines), "{lines} lines");
 }

@@ -8,9 +8,11 @@
 
 mod support;
 
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::net;
 use support::mqtt::{Client, Connect, Packet, packet, text};
 use support::watch::{assert_no_panic, open_files};
 use support::{Hub, SOON, Site, wait_for};
@@ -140,6 +142,32 @@ fn more_connections_than_the_maximum_are_refused_and_others_served_on() {
 }
 
 #[test]
+fn one_address_does_not_take_the_places_of_all_others() {
+    let site = Site::with_config("[broker.limits]\nconnections_per_address = 5\n");
+    let hub = site.start();
+    let mut inside: Vec<Client> =
+        (0..5).map(|number| Connect::new(4, &format!("inside-{number}")).open(hub.mqtt)).collect();
+    for (version, code) in [(4, 3), (5, 0x97)] {
+        let mut outside = Client::raw(hub.mqtt, version).unwrap();
+        outside.send(&Connect::new(version, "outside").bytes()).unwrap();
+        assert_eq!(outside.read(SOON).unwrap(), Packet::ConnAck { session_present: false, code });
+    }
+    // Every address of 127.0.0.0/8 is this machine's.
+    let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None).unwrap();
+    net::bind(&socket, &SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+    net::connect(&socket, &hub.mqtt).unwrap();
+    let mut elsewhere = TcpStream::from(socket);
+    elsewhere.write_all(&Connect::new(4, "elsewhere").bytes()).unwrap();
+    let mut connack = [0; 4];
+    elsewhere.read_exact(&mut connack).unwrap();
+    assert_eq!(connack, [0x20, 2, 0, 0]);
+    inside.iter_mut().for_each(Client::ping);
+    inside.pop().unwrap().disconnect();
+    wait_for("room for a newcomer", SOON, || Connect::new(5, "late").try_open(hub.mqtt).is_ok());
+    assert!(!hub.said_since(0, &[" warn ", "connections_per_address"]).is_empty(), "it is told");
+}
+
+#[test]
 fn a_client_that_sends_connack_520_times_leaks_no_slot() {
     let site = Site::new();
     let hub = site.start();
@@ -237,7 +265,7 @@ fn peers_that_never_finish_their_beginning_do_not_delay_a_connect() {
             let mut peer = TcpStream::connect(hub.mqtt).unwrap();
             // Nothing, half a CONNECT, or the beginning of a TLS handshake; an older one may be closed by now.
             let bytes: &[u8] = [&[], &connect[..5], &[0x16, 3, 1, 2, 0, 1][..]][number % 3];
-            std::io::Write::write_all(&mut peer, bytes).ok();
+            peer.write_all(bytes).ok();
             peer
         })
         .collect();

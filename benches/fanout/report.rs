@@ -7,7 +7,8 @@ use crate::sessions::{PerSession, SESSIONS};
 /// How many times Mosquitto's deliveries are wanted.
 const RATE_MIN: f64 = 2.0;
 const SESSION_KIB_MAX: f64 = 60.0;
-/// How much slower the ingest may be beside a subscriber that reads nothing: the noise between rounds.
+/// How much slower the ingest may be beside a subscriber that reads nothing than beside one that reads: the noise
+/// between rounds. That there is a subscriber costs something by itself: without any, messages take a short way.
 const INGEST_SHARE_MIN: f64 = 0.9;
 
 /// One measurement of one cell.
@@ -63,12 +64,15 @@ pub(crate) struct Memory {
     pub(crate) per_session: PerSession,
 }
 
-/// The hub's acked readings per second: alone, and beside a subscriber that reads nothing.
+/// The hub's acked readings per second: alone, and beside one subscriber to all of them.
 #[derive(Default)]
 pub(crate) struct Ingest {
     pub(crate) alone: Vec<f64>,
-    pub(crate) qos0: Vec<f64>,
-    pub(crate) qos1: Vec<f64>,
+    /// It takes all it gets.
+    pub(crate) reading: Vec<f64>,
+    /// It takes nothing.
+    pub(crate) stuck_qos0: Vec<f64>,
+    pub(crate) stuck_qos1: Vec<f64>,
 }
 
 /// Everything that one run measured.
@@ -110,24 +114,33 @@ impl Report {
     fn memory(&self) -> String {
         let mut text = format!(
             "\n### Memory of a session\n\n{SESSIONS} of them; KiB of resident memory for each.\n\n| filters | target | \
-             connected | subscribed | after 20 messages each |\n|---|---|--:|--:|--:|\n"
+             connected | subscribed | after 20 messages each | delivered/s meanwhile |\n|---|---|--:|--:|--:|--:|\n"
         );
         for Memory { target, own_filters, per_session } in &self.memory {
             let filters = if *own_filters { "one each" } else { "the same" };
-            let PerSession { connected_kib, idle_kib, used_kib } = per_session;
-            text += &format!("| {filters} | {target} | {connected_kib:.1} | {idle_kib:.1} | {used_kib:.1} |\n");
+            let PerSession { connected_kib, idle_kib, used_kib, rate } = per_session;
+            let rate = grouped(*rate);
+            text +=
+                &format!("| {filters} | {target} | {connected_kib:.1} | {idle_kib:.1} | {used_kib:.1} | {rate} |\n");
         }
         text
     }
 
     fn ingest(&self) -> String {
         let mut text =
-            "\n### Ingest beside a subscriber that reads nothing\n\n| subscriber to `#` | readings acked/s | ÷ alone |\n|---|--:|--:|\n"
+            "\n### Ingest beside a subscriber\n\n| subscriber to `#` | readings acked/s | ÷ alone | ÷ beside one that \
+                        reads |\n|---|--:|--:|--:|\n"
                 .to_owned();
-        let Ingest { alone, qos0, qos1 } = &self.ingest;
-        for (name, rates) in [("none", alone), ("at QoS 0", qos0), ("at QoS 1", qos1)] {
-            let share = spread(&shares(rates, alone));
-            text += &format!("| {name} | {} | {share} |\n", grouped(median(rates.clone())));
+        let Ingest { alone, reading, stuck_qos0, stuck_qos1 } = &self.ingest;
+        let rows = [
+            ("none", alone),
+            ("reads, QoS 0", reading),
+            ("reads nothing, QoS 0", stuck_qos0),
+            ("reads nothing, QoS 1", stuck_qos1),
+        ];
+        for (name, rates) in rows {
+            let shares = [alone, reading].map(|base| spread(&shares(rates, base))).join(" | ");
+            text += &format!("| {name} | {} | {shares} |\n", grouped(median(rates.clone())));
         }
         text
     }
@@ -146,9 +159,10 @@ impl Report {
             let name = format!("a session with {filters}, after traffic: < {SESSION_KIB_MAX} KiB");
             text += &goal(&name, vec![per_session.used_kib], |kib| kib < SESSION_KIB_MAX);
         }
-        for (qos, rates) in [(0, &self.ingest.qos0), (1, &self.ingest.qos1)] {
-            let name = format!("ingest beside a stuck subscriber at QoS {qos}: ≥ {INGEST_SHARE_MIN} × alone");
-            text += &goal(&name, shares(rates, &self.ingest.alone), |share| share >= INGEST_SHARE_MIN);
+        for (qos, rates) in [(0, &self.ingest.stuck_qos0), (1, &self.ingest.stuck_qos1)] {
+            let name =
+                format!("ingest beside a subscriber stuck at QoS {qos}: ≥ {INGEST_SHARE_MIN} × beside one that reads");
+            text += &goal(&name, shares(rates, &self.ingest.reading), |share| share >= INGEST_SHARE_MIN);
         }
         text
     }

@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -25,6 +26,8 @@ pub(crate) struct PerSession {
     pub(crate) idle_kib: f64,
     /// After messages at QoS 1 that all of them got.
     pub(crate) used_kib: f64,
+    /// Messages delivered per second then, one publish in flight.
+    pub(crate) rate: f64,
 }
 
 /// Measures the server `pid` at `addr`: each session with a filter of its own, or all with the same.
@@ -41,6 +44,7 @@ pub(crate) fn measure(addr: SocketAddr, pid: u32, own_filters: bool) -> Result<P
         .map(|number| subscribe_blocking(addr, &format!("session-{number}"), &filter(number), 1))
         .collect::<Result<Vec<TcpStream>>>()?;
     let idle_kib = each(before)?;
+    let start = Instant::now();
     for number in 0..MESSAGES {
         let topics = if own_filters { SESSIONS } else { 1 };
         for topic in 0..topics {
@@ -52,8 +56,9 @@ pub(crate) fn measure(addr: SocketAddr, pid: u32, own_filters: bool) -> Result<P
             take(session)?;
         }
     }
+    let rate = (SESSIONS * usize::from(MESSAGES)) as f64 / start.elapsed().as_secs_f64();
     let used_kib = each(before)?;
-    Ok(PerSession { connected_kib, idle_kib, used_kib })
+    Ok(PerSession { connected_kib, idle_kib, used_kib, rate })
 }
 
 /// Returns a publish at QoS 1.
@@ -76,4 +81,12 @@ fn take(session: &mut TcpStream) -> Result<()> {
     let id = usize::from(header[4]);
     session.write_all(&[0x40, 2, body[id], body[id + 1]])?;
     Ok(())
+}
+
+/// Reads all that comes, in a thread, until the server closes.
+pub(crate) fn read_on(mut session: TcpStream) {
+    std::thread::spawn(move || {
+        let mut inbox = vec![0; 256 * 1024];
+        while session.read(&mut inbox).is_ok_and(|read| read > 0) {}
+    });
 }

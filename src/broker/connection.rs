@@ -23,7 +23,7 @@ use super::login::{Admitted, NoEntry, Refusal, admit, log_in};
 use super::outbound::{Outlet, Pen};
 use super::registry::Attachment;
 use super::wire::{self, ConnAckProperties, Connect, Version, WireError};
-use super::{Broker, connack, will};
+use super::{Broker, connack, transport, will};
 use crate::clock::now_ms;
 
 /// What is read at a time, bytes.
@@ -226,7 +226,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
             }
             self.input.reserve(READ_BYTES);
             tokio::select! {
-                written = write(&mut self.writer, &mut self.output, &mut self.flushed),
+                written = transport::write(&mut self.writer, &mut self.output, &mut self.flushed),
                     if (!self.output.is_empty() || !self.flushed) && !deaf =>
                 {
                     // A sensor may send its reading and hang up at once: what it sent is read to the end.
@@ -353,7 +353,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
                 return end;
             }
             tokio::select! {
-                written = write(&mut self.writer, &mut self.output, &mut self.flushed),
+                written = transport::write(&mut self.writer, &mut self.output, &mut self.flushed),
                     if !self.output.is_empty() || !self.flushed =>
                 {
                     if let Err(error) = written {
@@ -387,23 +387,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         // Whether the peer heard it or not, the connection is over.
         drop(tokio::time::timeout(LINGER, goodbye).await);
     }
-}
-
-/// Writes once, and flushes behind the last byte; cut off anywhere, `flushed` says what is left to do.
-async fn write<W: AsyncWrite + Unpin>(
-    writer: &mut W,
-    output: &mut BytesMut,
-    flushed: &mut bool,
-) -> std::io::Result<()> {
-    if !output.is_empty() {
-        *flushed = false;
-        writer.write_buf(output).await?;
-    }
-    if output.is_empty() {
-        writer.flush().await?;
-        *flushed = true;
-    }
-    Ok(())
 }
 
 /// What a conversation needs beside its socket.

@@ -35,6 +35,7 @@ pub struct Counters {
     pub(super) refused_lines: Rate,
     pub(super) denied_lines: Rate,
     pub(super) violation_lines: Rate,
+    pub(super) dropped_lines: Rate,
 }
 
 impl Counters {

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +22,10 @@ use super::transport::Transport;
 use super::{Broker, Place};
 use crate::config;
 use crate::reload::Reload;
+
+/// Connections that the system keeps until they are accepted. Beyond it, it drops the first packet of a new one, which
+/// its peer sends again after a second: with the usual 128, a crowd that comes at once costs everybody that second.
+const ACCEPT_QUEUE: u32 = 4096;
 
 /// Why a listener cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -61,13 +65,13 @@ impl Listener {
     ///
     /// # Errors
     /// [`ListenError`], with what to do.
-    pub async fn bind(settings: config::Listener) -> Result<Listener, ListenError> {
-        let bound = async {
-            let socket = TcpListener::bind(settings.address).await?;
+    pub fn bind(settings: config::Listener) -> Result<Listener, ListenError> {
+        let bound = || {
+            let socket = listen(settings.address)?;
             let address = socket.local_addr()?;
             Ok((socket, address))
         };
-        match bound.await {
+        match bound() {
             Ok((socket, address)) => Ok(Listener { socket, settings, address }),
             Err(source) => {
                 let (name, kind, address) = (settings.name.clone(), settings.kind(), settings.address);
@@ -121,6 +125,14 @@ impl Listener {
             }
         }
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As `TcpListener::bind` does: a hub that starts again does not wait for its old connections' ends.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(ACCEPT_QUEUE)
 }
 
 /// Serves a socket in a task of its own.

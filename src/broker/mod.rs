@@ -27,7 +27,6 @@ mod registry;
 mod restore;
 mod retained;
 mod rows;
-mod seen;
 mod session;
 mod share;
 mod subscribing;
@@ -148,7 +147,7 @@ impl Running {
         let users = AccessFiles::of(access.clone(), &settings);
         let mut bound = Vec::new();
         for listener in settings.listeners {
-            bound.push(Listener::bind(listener).await?);
+            bound.push(Listener::bind(listener)?);
         }
         let limits = Arc::new(settings.limits);
         let bounds = Bounds { filters: limits.filters, topics: limits.topics };

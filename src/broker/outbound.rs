@@ -340,6 +340,11 @@ impl Outbound {
 }
 
 impl Outbound {
+    /// Tells whether messages wait that were not sent yet.
+    pub(super) fn has_waiting(&self) -> bool {
+        !(self.queue.is_empty() && self.fleeting.is_empty())
+    }
+
     /// Returns the bytes of all that is queued or in flight.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

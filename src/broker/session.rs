@@ -22,7 +22,6 @@ use super::counters::Counters;
 use super::keeper::Changed;
 use super::message::Message;
 use super::outbound::{Identifiers, Outbound, Pen, Queued};
-use super::seen::Seen;
 use super::wire::{AckKind, QoS, Version};
 use crate::config::Limits;
 use crate::log::Rate;
@@ -33,6 +32,7 @@ pub(super) use self::kept::Restored;
 /// How often it is said that a subscriber cannot keep up.
 const DROPPED_LINE_INTERVAL: Duration = Duration::from_secs(60);
 const QUEUE_FULL: &str = "a subscriber cannot keep up: its queue is full and messages to it are dropped";
+const LOST: &str = "a subscriber has left that could not keep up: so many messages were lost to its session";
 const TOO_LARGE: &str = "messages are dropped that are larger than the packets that their subscriber takes";
 
 /// A subscription with its options.
@@ -76,11 +76,11 @@ struct State {
     subscriptions: Vec<Subscription>,
     /// The shared ones, whose messages come from their groups, not from the bus.
     shared: Vec<Subscription>,
-    /// To deliver a message once that several filters match.
-    seen: Seen,
     outbound: Outbound,
     received: HashSet<u16>,
     dropped: u64,
+    /// Of these, how many the log knows of.
+    told: u64,
     has_ended: bool,
 }
 
@@ -151,6 +151,9 @@ impl Session {
             state.touch(Touched::Surely);
             let dropped = state.outbound.end(&self.limits);
             self.count_dropped(&mut state, dropped, QUEUE_FULL);
+            if state.dropped > state.told && self.counters.dropped_lines.allows() {
+                self.tell_dropped(&mut state, LOST);
+            }
         }
     }
 
@@ -312,8 +315,8 @@ impl Session {
     fn push(&self, state: &mut State, queued: Queued) -> bool {
         let acked = queued.qos > QoS::AtMostOnce;
         let of_all = self.counters.queued_bytes.load(Ordering::Relaxed);
-        // An empty queue takes one message, whatever the others hold.
-        let is_full = of_all >= self.limits.queued_bytes as u64 && state.outbound.bytes() > 0;
+        // Where nothing waits, one message may, whatever the others hold.
+        let is_full = of_all >= self.limits.queued_bytes as u64 && state.outbound.has_waiting();
         let pushed = !is_full && state.outbound.push(queued, &self.limits);
         if pushed && acked {
             // Nobody else has it now but the session of a client that is away.
@@ -328,9 +331,15 @@ impl Session {
         }
         state.dropped += count as u64;
         Counters::add(&self.counters.dropped, count);
-        if self.dropped_lines.allows() {
-            tracing::warn!(client = %self.client.escape_debug(), dropped = state.dropped, "{why}");
+        // Each session says it once in a while; a crowd of sessions together no more often than all else is said.
+        if self.dropped_lines.allows() && self.counters.dropped_lines.allows() {
+            self.tell_dropped(state, why);
         }
+    }
+
+    fn tell_dropped(&self, state: &mut State, why: &str) {
+        state.told = state.dropped;
+        tracing::warn!(client = %self.client.escape_debug(), dropped = state.dropped, "{why}");
     }
 
     fn lock(&self) -> Locked<'_> {
@@ -377,12 +386,13 @@ impl Drop for Session {
 }
 
 impl Sink for Session {
+    fn wants(&self, topic: &str) -> bool {
+        self.lock().subscriptions.iter().any(|subscription| topic::matches(&subscription.filter, topic))
+    }
+
     fn take(&self, messages: &mut Vec<Numbered>) {
         let mut state = self.lock();
-        for Numbered { number, message } in messages.drain(..) {
-            if state.is_repeated(number) {
-                continue;
-            }
+        for Numbered { message, .. } in messages.drain(..) {
             if let Some(queued) = state.wanted(&self.client, message) {
                 self.enqueue(&mut state, queued);
             }
@@ -408,11 +418,6 @@ impl State {
     /// Returns the subscriptions among which a filter stands.
     fn list(&mut self, filter: &str) -> &mut Vec<Subscription> {
         if topic::is_shared(filter) { &mut self.shared } else { &mut self.subscriptions }
-    }
-
-    /// Tells whether a message came already, by another filter.
-    fn is_repeated(&mut self, number: u64) -> bool {
-        (self.subscriptions.len() > 1 || !self.seen.is_empty()) && self.seen.is_repeated(number)
     }
 
     /// Returns a message as the subscriptions that match it want it, if any does.

@@ -16,7 +16,6 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::bus::{Bus, BusError, Link, Numbered, Sink};
 use super::counters::Counters;
 use super::message::Message;
-use super::seen::Seen;
 use super::session::{Session, Subscription};
 use crate::log::Rate;
 use crate::topic;
@@ -51,7 +50,6 @@ pub struct Groups {
 struct State {
     /// By the whole name of the shared subscription.
     groups: HashMap<Arc<str>, Group>,
-    seen: Seen,
 }
 
 #[derive(Debug)]
@@ -100,14 +98,14 @@ impl Shares {
     }
 
     async fn subscribe(&self, linked: &mut Linked, filter: &str) -> Result<(), BusError> {
-        if linked.filters.contains(filter) {
-            return Ok(());
-        }
+        let is_new = !linked.filters.contains(filter);
         let link = match &mut linked.link {
             Some(link) => link,
             empty => empty.insert(self.bus.link(self.groups.clone()).await?),
         };
-        link.subscribe(&[filter]).await?;
+        // Where it is subscribed to already, the bus still has to know that there is a group again that wants it.
+        let new: &[&str] = if is_new { &[filter] } else { &[] };
+        link.subscribe(new).await?;
         linked.filters.insert(filter.to_owned());
         Ok(())
     }
@@ -235,14 +233,14 @@ impl Groups {
 }
 
 impl Sink for Groups {
+    fn wants(&self, topic: &str) -> bool {
+        self.lock().groups.values().any(|group| topic::matches(&group.filter, topic))
+    }
+
     fn take(&self, messages: &mut Vec<Numbered>) {
         let mut state = self.lock();
-        let State { groups, seen } = &mut *state;
-        for Numbered { number, message } in messages.drain(..) {
-            if seen.is_repeated(number) {
-                continue;
-            }
-            for group in groups.values_mut().filter(|group| topic::matches(&group.filter, &message.topic)) {
+        for Numbered { message, .. } in messages.drain(..) {
+            for group in state.groups.values_mut().filter(|group| topic::matches(&group.filter, &message.topic)) {
                 if !group.give(&message, true) && group.would_keep(&message) {
                     self.count_dropped(&group.name, 1);
                 }

@@ -147,21 +147,26 @@ fn mutate_once(dice: &mut Dice, seeds: &Seeds, good: &[u8]) -> Vec<u8> {
         return bytes;
     }
     let place = below(dice, bytes.len());
-    match dice.below(12) {
-        0 | 1 => (0..1 + dice.below(3)).for_each(|_| {
+    match dice.below(20) {
+        // What texts and numbers bear: the packet often stays one, and says something else.
+        0..=8 => {
+            let place = place.max(4.min(bytes.len() - 1));
+            bytes[place] ^= 1 << dice.below(4);
+        }
+        9 => (0..1 + dice.below(3)).for_each(|_| {
             let place = below(dice, bytes.len());
             bytes[place] ^= 1 << dice.below(8);
         }),
-        2 => bytes[place] = [0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF][below(dice, 7)],
-        3 => bytes.truncate(place.max(1)),
-        4 => with_body(&mut bytes, |body| body.truncate(place.min(body.len()))),
-        5 => change_length(dice, &mut bytes),
-        6 => {
+        10 => bytes[place] = [0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF][below(dice, 7)],
+        11 => bytes.truncate(place.max(1)),
+        12 => with_body(&mut bytes, |body| body.truncate(place.min(body.len()))),
+        13 => change_length(dice, &mut bytes),
+        14 => {
             let other = seeds.any(dice);
             bytes.truncate(place);
             bytes.extend(&other[below(dice, other.len())..]);
         }
-        7 => {
+        15 => {
             let other = seeds.any(dice);
             let from = below(dice, other.len());
             with_body(&mut bytes, |body| {
@@ -169,9 +174,9 @@ fn mutate_once(dice: &mut Dice, seeds: &Seeds, good: &[u8]) -> Vec<u8> {
                 body.extend(&other[from..]);
             });
         }
-        8 => bytes = bytes.repeat(2 + below(dice, 3)),
-        9 => bytes.rotate_left(place),
-        10 => {
+        16 => bytes = bytes.repeat(2 + below(dice, 3)),
+        17 => bytes.rotate_left(place),
+        18 => {
             let inserted: Vec<u8> = (0..1 + dice.below(8)).map(|_| dice.below(256) as u8).collect();
             with_body(&mut bytes, |body| {
                 let place = place.min(body.len());

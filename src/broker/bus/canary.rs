@@ -24,6 +24,10 @@ pub struct Canary {
 struct Came(Arc<watch::Sender<Option<u64>>>);
 
 impl Sink for Came {
+    fn wants(&self, topic: &str) -> bool {
+        topic == TOPIC
+    }
+
     fn take(&self, messages: &mut Vec<Numbered>) {
         if let Some(last) = messages.last() {
             self.0.send_replace(Some(last.number));
@@ -38,7 +42,7 @@ impl Canary {
     /// As [`Bus::link`].
     pub async fn open(bus: &Arc<Bus>) -> Result<Canary, BusError> {
         let came = Arc::new(watch::Sender::new(None));
-        let link = bus.link(Arc::new(Came(came.clone()))).await?;
+        let link = bus.link_apart("canary", Arc::new(Came(came.clone()))).await?;
         link.subscribe_names(vec![TOPIC.to_owned()]).await?;
         let message = Arc::new(Message {
             topic: TOPIC.into(),

@@ -14,27 +14,29 @@ mod canary;
 mod gate;
 mod link;
 mod names;
+mod riders;
+mod seen;
+mod trunk;
 
-use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rumqttd::local::{LinkBuilder, LinkRx, LinkTx};
 use rumqttd::protocol::Packet;
 use rumqttd::{Router, RouterConfig};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 use self::gate::Gate;
-use self::link::Command;
 use self::names::Names;
+use self::trunk::Trunk;
 use super::message::Message;
 use crate::log::Rate;
 
 pub use self::canary::Canary;
-pub use self::gate::{Numbered, UNITS_MAX};
+pub use self::gate::Numbered;
 pub use self::link::{Link, Sink};
 
 /// How long the router may take to answer.
@@ -47,7 +49,7 @@ pub enum BusError {
     #[error("the message router has ended")]
     RouterEnded,
     /// The router has no room for another link.
-    #[error("the message router has no room for another subscriber ([router] max_connections in rumqttd.toml)")]
+    #[error("the message router has no room for another link ([router] max_connections in rumqttd.toml)")]
     NoRoom,
     /// All clients together subscribe to as many filters as the configuration allows.
     #[error("all clients together have {0} subscriptions, as many as broker.limits.filters allows")]
@@ -76,7 +78,11 @@ pub struct Bus {
     publisher: Mutex<Publisher>,
     gate: Gate,
     names: Names,
-    links: Mutex<Links>,
+    /// The trunks that sinks ride on, as many as there are threads to drain them; opened when they are needed.
+    trunks: AsyncMutex<Vec<Arc<Trunk>>>,
+    trunks_max: usize,
+    /// Trunks that one sink has for itself.
+    apart: Mutex<Vec<Weak<Trunk>>>,
     /// Filters that clients subscribe to now, each client's counted by itself.
     subscribed: AtomicUsize,
     filters_max: usize,
@@ -89,13 +95,6 @@ struct Publisher {
     link: LinkTx,
     // Kept because the router would find the link's receiver gone.
     _answers: LinkRx,
-}
-
-#[derive(Default)]
-struct Links {
-    commands: HashMap<u64, mpsc::UnboundedSender<Command>>,
-    opened: u64,
-    free_names: Vec<String>,
 }
 
 impl Bus {
@@ -118,7 +117,9 @@ impl Bus {
             publisher: Mutex::new(Publisher { link, _answers: answers }),
             gate,
             names,
-            links: Mutex::default(),
+            trunks: AsyncMutex::default(),
+            trunks_max: tokio::runtime::Handle::current().metrics().num_workers().max(1),
+            apart: Mutex::default(),
             subscribed: AtomicUsize::new(0),
             filters_max: bounds.filters,
             lost: AtomicU64::new(0),
@@ -174,25 +175,37 @@ impl Bus {
         Ok(())
     }
 
-    /// Opens a link whose messages go to `sink`.
+    /// Gives a sink its place, on the trunk that has the fewest.
     ///
     /// # Errors
     /// [`BusError::NoRoom`], [`BusError::RouterEnded`], [`BusError::Silent`].
     pub async fn link(self: &Arc<Self>, sink: Arc<dyn Sink>) -> Result<Link, BusError> {
-        let (id, name) = {
-            let mut links = lock(&self.links);
-            links.opened += 1;
-            let id = links.opened;
-            (id, links.free_names.pop().unwrap_or_else(|| format!("link{id}")))
-        };
-        let (link_tx, link_rx) = match open(self.build.clone(), name.clone()).await {
-            Ok(link) => link,
-            Err(error) => {
-                lock(&self.links).free_names.push(name);
-                return Err(if self.is_dead() { BusError::RouterEnded } else { error });
+        let trunk = {
+            let mut trunks = self.trunks.lock().await;
+            if trunks.len() < self.trunks_max {
+                let opened = self.open_trunk(&format!("trunk{}", trunks.len())).await?;
+                trunks.push(opened);
             }
+            trunks.iter().min_by_key(|trunk| trunk.riders()).cloned().ok_or(BusError::NoRoom)?
         };
-        Ok(link::start(self, id, name, (link_tx, link_rx), sink))
+        let seat = trunk.board(sink).await?;
+        Ok(Link::new(self.clone(), trunk, seat))
+    }
+
+    /// Gives a sink a trunk of its own, of this name.
+    async fn link_apart(self: &Arc<Self>, name: &str, sink: Arc<dyn Sink>) -> Result<Link, BusError> {
+        let trunk = self.open_trunk(name).await?;
+        lock(&self.apart).push(Arc::downgrade(&trunk));
+        let seat = trunk.board(sink).await?;
+        Ok(Link::new(self.clone(), trunk, seat))
+    }
+
+    async fn open_trunk(self: &Arc<Self>, name: &str) -> Result<Arc<Trunk>, BusError> {
+        match open(self.build.clone(), name.to_owned()).await {
+            Ok(link) => Ok(Arc::new(Trunk::start(Arc::downgrade(self), link))),
+            Err(_) if self.is_dead() => Err(BusError::RouterEnded),
+            Err(error) => Err(error),
+        }
     }
 
     /// Hands messages with their room reserved to the router, and returns the number of the last.
@@ -212,24 +225,24 @@ impl Bus {
         Ok(number)
     }
 
-    /// Waits until every link has read what was published so far, and gives its room back.
+    /// Waits until every trunk has read what was published so far, and gives its room back.
     async fn checkpoint(&self) {
         let passed = {
             let _publisher = lock(&self.publisher);
             self.gate.snapshot()
         };
         let (read, mut all_read) = mpsc::channel::<()>(1);
-        for commands in lock(&self.links).commands.values() {
-            // Where a link's task has ended, there is nothing to wait for.
-            commands.send(Command::Checkpoint(read.clone())).unwrap_or(());
+        for trunk in self.trunks.lock().await.iter() {
+            trunk.checkpoint(read.clone());
         }
+        lock(&self.apart).retain(|trunk| trunk.upgrade().inspect(|trunk| trunk.checkpoint(read.clone())).is_some());
         drop(read);
         while all_read.recv().await.is_some() {}
         self.gate.give_back(passed);
     }
 }
 
-async fn give_room_back(bus: std::sync::Weak<Bus>) {
+async fn give_room_back(bus: Weak<Bus>) {
     while let Some(bus) = bus.upgrade() {
         // A deadline, so that a bus that nobody holds any more is not held here, nor the last messages of a quiet one.
         let due = tokio::time::timeout(Duration::from_secs(1), bus.gate.is_due()).await.is_ok();

@@ -23,8 +23,8 @@ const LOGS_BYTES_MAX: usize = 64 << 20;
 const LOG_TENTHS: usize = 14;
 
 /// The longest topic or filter that may have a name of its own, bytes: the router keeps names whole, and matches each
-/// with each.
-const OWN_BYTES_MAX: usize = 256;
+/// with each. Longer ones are not worth remembering elsewhere either.
+pub(super) const OWN_BYTES_MAX: usize = 256;
 
 /// The names in use.
 pub(super) struct Names {

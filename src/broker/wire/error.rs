@@ -89,6 +89,9 @@ pub enum WireError {
     /// A property comes twice that may come once.
     #[error("property {0:#04x} comes more than once")]
     DuplicateProperty(u8),
+    /// There are more user properties than the server takes.
+    #[error("a packet has more than {0} user properties")]
+    TooManyUserProperties(usize),
     /// A property has a value that the standard rules out.
     #[error("property {0:#04x} has a value that is not allowed")]
     InvalidProperty(u8),
@@ -114,6 +117,7 @@ impl WireError {
             Self::TopicNameInvalid => 0x90,
             Self::TopicAliasZero => 0x94,
             Self::PacketTooLarge { .. } => 0x95,
+            Self::TooManyUserProperties(_) => 0x97,
             Self::NotMqtt
             | Self::UnexpectedPacket(_)
             | Self::PacketIdZero

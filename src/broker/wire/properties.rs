@@ -39,15 +39,20 @@ pub(super) mod id {
     pub(in super::super) const SHARED_AVAILABLE: u8 = 0x2A;
 }
 
+/// User properties of a packet. Each takes five bytes on the wire and sixty-four here: a packet of a megabyte that holds
+/// nothing else would become thirteen.
+const USER_PROPERTIES_MAX: usize = 1_024;
+
 /// Walks a property section and refuses what comes twice.
 struct Walk {
     section: Body,
     seen: u64,
+    user_properties: usize,
 }
 
 impl Walk {
     fn new(section: Body) -> Self {
-        Self { section, seen: 0 }
+        Self { section, seen: 0, user_properties: 0 }
     }
 
     /// Reads the next property's identifier; its value is the caller's to read.
@@ -79,6 +84,10 @@ impl Walk {
 
     /// Reads a name and its value.
     fn pair(&mut self) -> Result<(ByteString, ByteString), WireError> {
+        self.user_properties += 1;
+        if self.user_properties > USER_PROPERTIES_MAX {
+            return Err(WireError::TooManyUserProperties(USER_PROPERTIES_MAX));
+        }
         Ok((self.section.string()?, self.section.string()?))
     }
 

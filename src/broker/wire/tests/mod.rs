@@ -176,6 +176,7 @@ fn errors_have_the_reason_codes_of_the_standard() {
         (WireError::TopicNameInvalid, 0x90),
         (WireError::TopicAliasZero, 0x94),
         (too_large, 0x95),
+        (WireError::TooManyUserProperties(1), 0x97),
     ] {
         assert_eq!(error.reason_code(), code);
     }

@@ -3,7 +3,7 @@
 //! Owns one bit for each message that may be under way on the bus. A message that several filters of a link match comes
 //! once for each of them, never further apart than the bus holds messages. It never sees the messages themselves.
 
-use super::bus::UNITS_MAX;
+use super::gate::UNITS_MAX;
 
 const WORD_BITS: usize = u64::BITS as usize;
 
@@ -15,11 +15,6 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Tells whether no number was ever noted.
-    pub(super) fn is_empty(&self) -> bool {
-        self.words.is_empty()
-    }
-
     /// Notes a number; tells whether it was noted already.
     pub(super) fn is_repeated(&mut self, number: u64) -> bool {
         if self.words.is_empty() {
