@@ -159,7 +159,7 @@ fn wills_are_published_when_the_hub_stops() {
     let reading = "{\"utc\":1759479845}";
     clients.push(Connect::new(4, "sensor").will(0, &[], "a/weathermeters", reading).open(&hub).0);
     // One that waits for its time, and one that was dropped.
-    let delayed = Connect::kept(5, "delayed").will(0x20, &[0x18, 0, 0, 0, 100], "will/delayed", "offline");
+    let delayed = Connect::kept(5, "delayed").will(0x28, &[0x18, 0, 0, 0, 100], "will/delayed", "offline");
     drop(delayed.open(&hub));
     let (mut polite, _) = Connect::new(4, "polite").will(0x20, &[], "will/polite", "offline").open(&hub);
     polite.send(&[0xE0, 0]);
