@@ -341,6 +341,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
     /// Before a connection ends, lets the acks leave that its publishes are due: for a moment, or, when the hub stops,
     /// until the store has written its last.
     async fn settle(&mut self, inbound: &mut Inbound, serving: &Serving<'_>, end: End) -> End {
+        inbound.stop_reading();
         let patience = match end {
             End::Stopping => Duration::MAX,
             _ => LINGER,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use bytestring::ByteString;
 use tokio::sync::Notify;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Broker;
 use super::alias::{self, AliasError};
@@ -73,6 +74,8 @@ pub(super) struct Inbound {
     pub(super) rights: Arc<Rights>,
     pub(super) terms: Terms,
     aliases: alias::Incoming,
+    /// Held for as long as packets are taken.
+    reading: Option<TaskTrackerToken>,
     gate: Arc<AckGate>,
     numbered: u64,
     due: VecDeque<Due>,
@@ -103,7 +106,9 @@ impl Inbound {
         terms: Terms,
         wake: Arc<Notify>,
     ) -> Inbound {
+        let reading = broker.reading.token();
         Inbound {
+            reading: Some(reading),
             aliases: alias::Incoming::new(broker.limits.topic_aliases),
             broker,
             holding,
@@ -129,6 +134,11 @@ impl Inbound {
     /// Returns the bytes of room that the next job waits for, if one does.
     pub(super) fn waits_for_room(&self) -> Option<usize> {
         self.jobs.front().filter(|_| self.stalled).map(Job::bytes)
+    }
+
+    /// Says that nothing more is taken.
+    pub(super) fn stop_reading(&mut self) {
+        self.reading = None;
     }
 
     /// Tells whether acks are due.

@@ -65,6 +65,8 @@ use crate::store::{Kept, Queue};
 
 /// How often expired sessions are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// How long connections may take to hand over what they had read when the hub stops.
+const READING_TIME_MAX: Duration = Duration::from_millis(500);
 /// How long a stop waits for the wills of those who are connected.
 const WILLS_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -99,6 +101,8 @@ pub struct Broker {
     /// The wills that are still to be published or dropped.
     wills: TaskTracker,
     crowd: Arc<Crowd>,
+    /// The connections that still take what their clients send.
+    reading: TaskTracker,
     connections: CancellationToken,
     drained: CancellationToken,
     started_ms: i64,
@@ -169,6 +173,7 @@ impl Running {
             pending: Pending::default(),
             wills: TaskTracker::new(),
             crowd: Arc::default(),
+            reading: TaskTracker::new(),
             connections: CancellationToken::new(),
             drained: CancellationToken::new(),
             started_ms: now_ms(),
@@ -215,6 +220,10 @@ impl Running {
         self.listeners.close();
         self.listeners.wait().await;
         self.broker.connections.cancel();
+        self.broker.reading.close();
+        if tokio::time::timeout(READING_TIME_MAX, self.broker.reading.wait()).await.is_err() {
+            tracing::warn!(connections = self.broker.reading.len(), "not all connections stopped reading in time");
+        }
         self.broker.wills.close();
         if tokio::time::timeout(WILLS_TIME_MAX, self.broker.wills.wait()).await.is_err() {
             tracing::warn!(wills = self.broker.wills.len(), "not all wills were published in time");
