@@ -13,7 +13,7 @@ use serde_json::Value;
 use support::mqtt::{Client, Connect, Packet};
 use support::sensor::weather;
 use support::users::{add, passwd};
-use support::{Hub, SOON, Site, program, set_mode, wait_for};
+use support::{Hub, SOON, Signal, Site, program, set_mode, wait_for};
 
 const VERSIONS: [u8; 2] = [4, 5];
 const SECRET: &str = "hunter2-Ωmega";
@@ -390,4 +390,36 @@ fn a_file_of_users_that_others_can_read_is_told() {
     set_mode(&site.file("users"), 0o644);
     let hub = site.start();
     hub.wait_said(0, &["WARN", "users: broker.users: everybody on this machine can read it"], SOON);
+}
+
+#[test]
+fn sighup_reads_users_and_rights_anew_and_a_bad_file_changes_nothing() {
+    let site = site_with_user("acl_file = \"acl\"\n");
+    fs::write(site.file("acl"), "user sensor\ntopic write open/#\ntopic read #\n").unwrap();
+    let hub = site.start();
+    let mut sensor = Connect::new(5, "sensor").login("sensor", SECRET).open(hub.mqtt);
+    let code = |sensor: &mut Client, topic: &str| {
+        let id = sensor.fresh_id();
+        sensor.publish(topic, b"x", 1, id, false);
+        match sensor.read(SOON).unwrap() {
+            Packet::PubAck { reason, .. } => reason & 0x80,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((code(&mut sensor, "open/x"), code(&mut sensor, "closed/x")), (0, 0x80));
+
+    add(&site, "late", WRONG);
+    fs::write(site.file("acl"), "user sensor\ntopic write closed/#\n").unwrap();
+    assert!(!knows(&hub, 5, "late", WRONG), "not before it is told to");
+    let mark = hub.log_end();
+    hub.signal(Signal::HUP);
+    hub.wait_said(mark, &["users and rights"], SOON);
+    assert!(knows(&hub, 5, "late", WRONG));
+    assert_eq!((code(&mut sensor, "open/x"), code(&mut sensor, "closed/x")), (0x80, 0), "of a client that is connected");
+
+    fs::write(site.file("acl"), "nonsense\n").unwrap();
+    let mark = hub.log_end();
+    hub.signal(Signal::HUP);
+    hub.wait_said(mark, &[" error ", "acl"], SOON);
+    assert_eq!((code(&mut sensor, "open/x"), code(&mut sensor, "closed/x")), (0x80, 0));
 }
