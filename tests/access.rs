@@ -415,7 +415,11 @@ fn sighup_reads_users_and_rights_anew_and_a_bad_file_changes_nothing() {
     hub.signal(Signal::HUP);
     hub.wait_said(mark, &["users and rights"], SOON);
     assert!(knows(&hub, 5, "late", WRONG));
-    assert_eq!((code(&mut sensor, "open/x"), code(&mut sensor, "closed/x")), (0x80, 0), "of a client that is connected");
+    assert_eq!(
+        (code(&mut sensor, "open/x"), code(&mut sensor, "closed/x")),
+        (0x80, 0),
+        "of a client that is connected"
+    );
 
     fs::write(site.file("acl"), "nonsense\n").unwrap();
     let mark = hub.log_end();
