@@ -8,18 +8,10 @@ mod support;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use serde_json::Value;
 use support::mqtt::Connect;
 use support::sensor::{weather, weather_topic};
+use support::watch::figure;
 use support::{PATIENTLY, SOON, Site, wait_for};
-
-fn figure(site: &Site, name: &str) -> u64 {
-    let mut status = site.command("status");
-    status.arg("--json");
-    let output = site.refused(status, PATIENTLY);
-    let report: Value = serde_json::from_slice(&output.stdout).expect("status prints JSON");
-    report["figures"][name].as_u64().expect("the figure is there")
-}
 
 #[test]
 fn a_full_queue_loses_qos0_alone_and_counts_every_one() {
