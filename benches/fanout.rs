@@ -178,6 +178,8 @@ impl Bench {
         if server.db.is_some() {
             let counted = self.figure(server, "dropped")?;
             ensure!(lost == counted, "{lost} messages did not come, and {counted} are counted as dropped");
+            let in_router = self.figure(server, "router_lost")?;
+            ensure!(in_router == 0, "{in_router} messages were lost inside the router, by its own places");
         }
         let rss_mib = memory(server.pid())?.rss_mib;
         load.disconnect()?;

@@ -74,6 +74,7 @@ fn assert_all_is_accounted_for(site: &Site, hub: &Hub, what: &str, delivered: u6
     let growth = peak_kib(hub).saturating_sub(before_kib);
     println!("{what}: {PUBLISHES} published, {delivered} delivered, {dropped} dropped, {growth} KiB more");
     assert_eq!(delivered + dropped, u64::from(PUBLISHES), "published = delivered + dropped");
+    assert_eq!(figure(site, "router_lost"), 0, "nothing is lost inside the router");
     assert!(dropped > 0, "it kept up: the test shows nothing");
     assert!(growth < GROWTH_KIB_MAX, "{what}: {growth} KiB more");
     assert!(!hub.said_since(0, &[" warn ", "slow", "cannot keep up"]).is_empty(), "the log names it");
