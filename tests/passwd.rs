@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 
 use support::mqtt::Connect;
 use support::users::passwd;
-use support::{Hub, Site, is_root, program, skip};
+use support::{Hub, Site, is_root, program, skip, without_settings};
 
 const SECRET: &str = "hunter2-Ωmega";
 
@@ -100,6 +100,7 @@ fn what_root_writes_belongs_to_the_hubs_user_and_a_link_stays_a_link() {
 /// Runs `passwd add` on a terminal, types each answer once it is asked for, and returns what the terminal showed.
 fn on_a_terminal(site: &Site, answers: &[&str]) -> Option<(bool, String)> {
     let mut terminal: Command = program("script")?;
+    without_settings(&mut terminal);
     let hub = env!("CARGO_BIN_EXE_stationhub");
     let command = format!("{hub} passwd add sensor --file {}", site.file("users").display());
     terminal.args(["-q", "-e", "-c", &command, "/dev/null"]).current_dir(site.dir());

@@ -102,11 +102,7 @@ impl Site {
     pub fn bare(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command.current_dir(self.dir.path()).stdin(Stdio::null()).env_remove("RUST_LOG");
-        for (name, _) in std::env::vars() {
-            if name.starts_with("STATIONHUB_") {
-                command.env_remove(name);
-            }
-        }
+        without_settings(&mut command);
         if let Some(user) = self.user {
             command.uid(user).gid(user);
         }
@@ -281,6 +277,15 @@ impl Drop for Hub {
                 let tail = &lines[lines.len().saturating_sub(40)..];
                 eprintln!("--- end of {}:\n{}\n---", path.display(), tail.join("\n"));
             }
+        }
+    }
+}
+
+/// Takes the tests' own variables out of a command's environment, in which the hub would see keys of its configuration.
+pub fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars() {
+        if name.starts_with("STATIONHUB_") {
+            command.env_remove(name);
         }
     }
 }
