@@ -314,7 +314,7 @@ impl Inbound {
             return Ok(false);
         }
         self.unreleased.insert(publish.id);
-        Ok(!session.note_received(publish.id))
+        Ok(!session.note_received(publish.id, publish.dup))
     }
 
     /// Decodes a reading and queues it; returns the number that its ack needs.

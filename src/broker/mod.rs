@@ -22,6 +22,7 @@ mod login;
 mod message;
 mod outbound;
 mod partial;
+mod received;
 mod record;
 mod registry;
 mod restore;

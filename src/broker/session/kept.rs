@@ -12,6 +12,7 @@ use super::{Session, State, Subscription, Touched};
 use crate::broker::counters::Counters;
 use crate::broker::keeper::Changed;
 use crate::broker::outbound::{Exchanges, Outbound, Queued};
+use crate::broker::received::Received;
 use crate::broker::record;
 use crate::broker::wire::QoS;
 use crate::clock::now_ms;
@@ -144,7 +145,7 @@ impl Session {
         {
             let mut state = session.lock();
             state.outbound = Outbound::restore(&record.exchanges, messages, last_number);
-            state.received = record.received.into_iter().collect();
+            state.received = Received::restored(record.received);
             state.subscriptions = subscriptions;
             state.shared.clone_from(&shared);
             let away_since_ms = Some(away_since_ms);
@@ -159,7 +160,7 @@ impl State {
         Record {
             subscriptions: self.subscriptions.iter().chain(&self.shared).map(SubscriptionRecord::write).collect(),
             exchanges: self.outbound.exchanges(),
-            received: self.received.iter().copied().collect(),
+            received: self.received.all(),
             last_number: self.outbound.last_number(),
         }
     }
