@@ -4,6 +4,18 @@
 
 use std::collections::HashSet;
 
+/// Whether a publish came already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// It did not.
+    First,
+    /// It did.
+    Again,
+    /// A publish with its packet id did, before a restart. Clients are to mark what they send again, and this one is not
+    /// marked; some do not.
+    Perhaps,
+}
+
 /// The ids.
 #[derive(Debug, Default)]
 pub(super) struct Received {
@@ -19,11 +31,13 @@ impl Received {
         Received { ids: HashSet::new(), before: ids.into_iter().collect() }
     }
 
-    /// Notes the id of a publish; false where that publish came already. After a restart only one that is marked as sent
-    /// again is known to be the same.
-    pub(super) fn note(&mut self, id: u16, dup: bool) -> bool {
-        let was_before = self.before.remove(&id);
-        self.ids.insert(id) && !(was_before && dup)
+    /// Notes the id of a publish; tells whether that publish came already.
+    pub(super) fn note(&mut self, id: u16, dup: bool) -> Came {
+        match (self.before.remove(&id), self.ids.insert(id)) {
+            (true, true) if !dup => Came::Perhaps,
+            (false, true) => Came::First,
+            _ => Came::Again,
+        }
     }
 
     /// Forgets an id: its PUBREL came. False where it was not noted.
@@ -45,16 +59,18 @@ mod tests {
     #[test]
     fn an_id_is_the_same_publish_until_its_pubrel() {
         let mut received = Received::default();
-        assert!(received.note(1, false) && !received.note(1, false) && !received.note(1, true));
-        assert!(received.forget(1) && !received.forget(1) && received.note(1, true));
+        let came = [false, false, true].map(|dup| received.note(1, dup));
+        assert_eq!(came, [Came::First, Came::Again, Came::Again]);
+        assert!(received.forget(1) && !received.forget(1));
+        assert_eq!(received.note(1, true), Came::First);
     }
 
     #[test]
     fn an_id_that_outlived_a_restart_does_not_swallow_the_next_message_that_gets_it() {
         let mut received = Received::restored(vec![1, 2, 3]);
-        assert!(received.note(1, false), "a new message");
-        assert!(!received.note(1, true), "which is sent again");
-        assert!(!received.note(2, true), "the old message is sent again");
+        assert_eq!(received.note(1, false), Came::Perhaps, "a new message");
+        assert_eq!(received.note(1, true), Came::Again, "which is sent again");
+        assert_eq!(received.note(2, true), Came::Again, "the old message is sent again");
         assert_eq!(received.all().len(), 3);
         assert!(received.forget(2) && received.forget(3) && !received.forget(3));
         assert_eq!(received.all(), [1]);

@@ -21,7 +21,7 @@ use super::counters::Counters;
 use super::keeper::Changed;
 use super::message::Message;
 use super::outbound::{Identifiers, Outbound, Pen, Queued};
-use super::received::Received;
+use super::received::{Came, Received};
 use super::wire::{AckKind, QoS, Version};
 use crate::config::Limits;
 use crate::log::Rate;
@@ -288,8 +288,8 @@ impl Session {
         state.outbound.received_by_client(id, reason)
     }
 
-    /// Notes the packet id of a QoS 2 publish from the client; false where that publish came already.
-    pub fn note_received(&self, id: u16, dup: bool) -> bool {
+    /// Notes the packet id of a QoS 2 publish from the client; tells whether that publish came already.
+    pub fn note_received(&self, id: u16, dup: bool) -> Came {
         let mut state = self.lock();
         state.touch(Touched::Slightly);
         state.received.note(id, dup)
