@@ -209,3 +209,44 @@ fn a_shared_subscription_is_shared_after_a_restart_too() {
     two.ping();
     assert!(two.read(std::time::Duration::from_millis(200)).is_err(), "one member alone gets a message");
 }
+
+#[test]
+fn a_packet_id_that_a_crash_left_behind_does_not_swallow_the_next_message() {
+    let site = Site::new();
+    let hub = site.start();
+    let mut client = Connect::new(4, "publisher").persistent().open(hub.mqtt);
+    client.publish("a", b"1", 2, 7, false);
+    client.expect_pubrec(7);
+    wait_for("the id", SOON, || site.number("SELECT count(*) FROM session WHERE state LIKE '%\"received\":[7]%'") == 1);
+    client.pubrel(7);
+    hub.kill_9();
+    let hub = site.start();
+    let mut reader = Connect::new(4, "reader").open(hub.mqtt);
+    reader.subscribe("a", 2);
+    let mut client = Connect::new(4, "publisher").persistent().open(hub.mqtt);
+    assert!(client.session_present);
+    client.publish("a", b"2", 2, 7, false);
+    client.expect_pubrec(7);
+    client.pubrel(7);
+    assert_eq!(reader.receive().payload, b"2");
+}
+
+#[test]
+fn a_subscription_that_has_no_room_after_a_restart_is_not_taken_for_one_that_stands() {
+    let site = Site::new();
+    let hub = site.start();
+    let mut client = Connect::new(4, "worker").persistent().open(hub.mqtt);
+    for filter in ["a", "b", "c"] {
+        client.subscribe(filter, 1);
+    }
+    client.disconnect();
+    assert!(hub.stop().success());
+    std::fs::write(site.file("hub.toml"), "[broker.limits]\nfilters = 2\nsubscriptions = 2\n").unwrap();
+    let hub = site.start();
+    let mut client = Connect::new(4, "worker").persistent().open(hub.mqtt);
+    assert!(client.session_present);
+    assert_eq!(client.subscribe("a", 1), 1);
+    let mut publisher = Connect::new(4, "publisher").open(hub.mqtt);
+    publisher.publish_through("a", b"1", 1);
+    assert_eq!(client.receive().payload, b"1");
+}

@@ -21,6 +21,7 @@ use super::counters::Counters;
 use super::end::End;
 use super::message::{self, Message};
 use super::outbound::Outlet;
+use super::received::Came;
 use super::registry::Holding;
 use super::wire::{self, Ack, AckKind, Connect, Disconnect, Packet, Publish, QoS, Version};
 use crate::ingest::{Arrival, Routed};
@@ -241,16 +242,16 @@ impl Inbound {
             broker.counters.denied("a publish", client, &self.rights, &publish.topic);
             return self.refuse_publish(&publish);
         }
-        let repeated = self.note_id(&publish)?;
+        let came = self.note_id(&publish)?;
         let needs = match self.route(&publish.topic) {
             Some(routed) => {
                 Counters::add(&broker.counters.routed, 1);
-                self.queue_job(&routed, &publish, repeated, received_ms)
+                self.queue_job(&routed, &publish, came, received_ms)
             }
             None => 0,
         };
         self.owe_ack(&publish, 0, needs);
-        if !repeated && (publish.retain || broker.bus.has_subscribers()) {
+        if came != Came::Again && (publish.retain || broker.bus.has_subscribers()) {
             let message = Message::of_publish(&publish, self.holding.session.client(), Instant::now());
             let message = Arc::new(message);
             broker.retain(&message);
@@ -296,10 +297,10 @@ impl Inbound {
         self.due.push_back(Due { kind, id: publish.id, reason, needs });
     }
 
-    /// Checks the window and notes a QoS 2 packet id; tells whether the id is under way already.
-    fn note_id(&mut self, publish: &Publish) -> Result<bool, End> {
+    /// Checks the window and notes a QoS 2 packet id; tells whether the publish came already.
+    fn note_id(&mut self, publish: &Publish) -> Result<Came, End> {
         if publish.qos == QoS::AtMostOnce {
-            return Ok(false);
+            return Ok(Came::First);
         }
         let session = &self.holding.session;
         if self.terms.version == Version::V5 {
@@ -311,14 +312,15 @@ impl Inbound {
             }
         }
         if publish.qos == QoS::AtLeastOnce {
-            return Ok(false);
+            return Ok(Came::First);
         }
         self.unreleased.insert(publish.id);
-        Ok(!session.note_received(publish.id))
+        Ok(session.note_received(publish.id, publish.dup))
     }
 
-    /// Decodes a reading and queues it; returns the number that its ack needs.
-    fn queue_job(&mut self, routed: &Routed, publish: &Publish, repeated: bool, received_ms: i64) -> u64 {
+    /// Decodes a reading and queues it; returns the number that its ack needs. One that perhaps came already is taken for
+    /// that where the store finds its bytes the same.
+    fn queue_job(&mut self, routed: &Routed, publish: &Publish, came: Came, received_ms: i64) -> u64 {
         let acked = publish.qos > QoS::AtMostOnce;
         if acked {
             self.numbered += 1;
@@ -328,7 +330,7 @@ impl Inbound {
             payload: &publish.payload,
             client: self.holding.session.client().clone(),
             qos: publish.qos as u8,
-            delivery: acked.then_some((publish.id, publish.dup || repeated)),
+            delivery: acked.then_some((publish.id, publish.dup || came != Came::First)),
             received_ms,
             ticket: acked.then(|| Ticket { gate: self.gate.clone(), number }),
         };

@@ -49,7 +49,8 @@ impl Changed {
         self.note(urgent);
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashSet<Arc<str>>> {
+    /// Returns the clients whose sessions have changed, locked.
+    pub(super) fn sessions(&self) -> MutexGuard<'_, HashSet<Arc<str>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

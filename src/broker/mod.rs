@@ -22,6 +22,7 @@ mod login;
 mod message;
 mod outbound;
 mod partial;
+mod received;
 mod record;
 mod registry;
 mod restore;
@@ -232,8 +233,13 @@ impl Running {
 
     /// Hands the last changes of retained messages and sessions to the store, within `deadline`.
     pub async fn keep_the_last(&mut self, deadline: Duration) {
-        self.keeping.cancel();
-        if tokio::time::timeout(deadline, &mut self.keeper).await.is_err() {
+        let kept = async {
+            // What was acked a moment ago may still be on its way to the sessions.
+            self.broker.bus.all_read().await;
+            self.keeping.cancel();
+            (&mut self.keeper).await
+        };
+        if tokio::time::timeout(deadline, kept).await.is_err() {
             tracing::warn!("the database was not written in time: the last changes of retained messages are not kept");
         }
     }

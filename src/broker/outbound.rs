@@ -20,6 +20,9 @@ use crate::config::Limits;
 /// The most places that an empty queue keeps for messages to come.
 const KEPT_EMPTY: usize = 256;
 
+/// How far the packet ids after a restart are from those before: half of all there are.
+const ID_LEAP: u16 = 1 << 15;
+
 /// How packets are written to a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Outlet {
@@ -391,12 +394,19 @@ impl Outbound {
         }
     }
 
-    /// Makes what was before a restart out of what was kept of it.
-    pub(super) fn restore(exchanges: &Exchanges, messages: Vec<Queued>, last_number: u64) -> Outbound {
-        let mut outbound = Outbound { rows: Rows::restored(last_number), ..Outbound::default() };
+    /// Notes that the store forgets the session.
+    pub(super) fn forgotten(&mut self) {
+        self.rows.forgotten();
+    }
+
+    /// Makes what was before a restart out of what was kept of it: its messages, and the rows that none was read from.
+    pub(super) fn restore(exchanges: &Exchanges, messages: Vec<Queued>, rows: Rows) -> Outbound {
+        let mut outbound = Outbound { rows, ..Outbound::default() };
         outbound.bytes = messages.iter().map(Queued::bytes).sum();
         outbound.released = exchanges.released.iter().copied().collect();
-        outbound.last_id = exchanges.last_id;
+        // Ids that were given out after the last writing may still be under way at the client, which would take another
+        // message under one of them for the same: the next ids are far from those.
+        outbound.last_id = exchanges.last_id.wrapping_add(ID_LEAP);
         let mut waiting: VecDeque<Queued> = messages.into();
         for &(number, id) in &exchanges.in_flight {
             let place = waiting.iter().position(|queued| queued.number == number);
@@ -505,4 +515,4 @@ impl Pen<'_> {
 
 #[cfg(test)]
 #[path = "outbound_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -20,7 +20,7 @@ impl Dice {
     }
 }
 
-fn limits() -> Limits {
+pub(in crate::broker) fn limits() -> Limits {
     Limits {
         connections: 1,
         connections_per_address: 1,

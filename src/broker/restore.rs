@@ -11,7 +11,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::Broker;
 use super::bus::BusError;
 use super::registry::Holding;
-use super::session::{Restored, Session, Subscription};
+use super::session::{Restored, Session};
 use crate::store::{Kept, KeptSession};
 
 /// Takes what the store kept over the restart.
@@ -47,7 +47,18 @@ impl Broker {
         let Restored { session, expiry, filters, shared } = restored;
         let session = Arc::new(session);
         let holding = Arc::new(Holding { session: session.clone(), link: AsyncMutex::default() });
-        if let Err(error) = self.resubscribe(&holding, &filters, &shared).await {
+        let mut missing = None;
+        if let Err(error) = self.resubscribe(&holding, &filters).await {
+            forget(&session, filters.iter().map(String::as_str));
+            missing = Some(error);
+        }
+        for subscription in &shared {
+            if let Err(error) = self.shares.join(&session, subscription).await {
+                forget(&session, [&*subscription.filter]);
+                missing = Some(error);
+            }
+        }
+        if let Some(error) = missing {
             tracing::warn!(
                 client = %session.client().escape_debug(),
                 "subscriptions of a session that was kept over the restart are missing: {error}"
@@ -57,22 +68,22 @@ impl Broker {
         true
     }
 
-    async fn resubscribe(
-        &self,
-        holding: &Arc<Holding>,
-        filters: &[String],
-        shared: &[Subscription],
-    ) -> Result<(), BusError> {
-        if !filters.is_empty() {
-            let link = self.bus.link(holding.session.clone()).await?;
-            let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
-            let subscribed = link.subscribe(&filters).await;
-            *holding.link.lock().await = Some(link);
-            subscribed?;
+    async fn resubscribe(&self, holding: &Arc<Holding>, filters: &[String]) -> Result<(), BusError> {
+        if filters.is_empty() {
+            return Ok(());
         }
-        for subscription in shared {
-            self.shares.join(&holding.session, subscription).await?;
-        }
+        let link = self.bus.link(holding.session.clone()).await?;
+        let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+        link.subscribe(&filters).await?;
+        *holding.link.lock().await = Some(link);
         Ok(())
+    }
+}
+
+/// Has a session forget subscriptions that the bus does not know: its client, subscribing again, would be told that it
+/// has them already.
+fn forget<'f>(session: &Session, filters: impl IntoIterator<Item = &'f str>) {
+    for filter in filters {
+        session.remove(filter);
     }
 }

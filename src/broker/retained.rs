@@ -95,6 +95,9 @@ impl Retained {
                 }
             }
         }
+        if !kept.differs.is_empty() {
+            self.changed.note(false);
+        }
         refused
     }
 

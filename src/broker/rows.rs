@@ -13,9 +13,10 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Makes the numbers of a session that was read back: all up to `last` have a row.
-    pub(super) fn restored(last: u64) -> Rows {
-        Rows { last, saved: last, done: Vec::new() }
+    /// Makes the numbers of a session that was read back: all up to `last` have a row, and those in `done` need it no
+    /// more.
+    pub(super) fn restored(last: u64, done: Vec<u64>) -> Rows {
+        Rows { last, saved: last, done }
     }
 
     /// Returns the number that was given out last.
@@ -46,6 +47,12 @@ impl Rows {
         self.saved = self.last;
         std::mem::take(&mut self.done)
     }
+
+    /// Notes that the store forgets the session: no message has a row any more.
+    pub(super) fn forgotten(&mut self) {
+        self.saved = 0;
+        self.done = Vec::new();
+    }
 }
 
 #[cfg(test)]
@@ -63,6 +70,11 @@ mod tests {
         rows.done(third);
         rows.done(0);
         assert_eq!(rows.saved(), [second]);
-        assert!(!Rows::restored(7).lacks(7) && Rows::restored(7).lacks(8));
+        rows.done(third);
+        rows.forgotten();
+        assert!(rows.lacks(1) && rows.saved().is_empty());
+        let mut restored = Rows::restored(7, vec![5]);
+        assert!(!restored.lacks(7) && restored.lacks(8));
+        assert_eq!(restored.saved(), [5]);
     }
 }

@@ -6,7 +6,6 @@
 
 mod kept;
 
-use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +21,7 @@ use super::counters::Counters;
 use super::keeper::Changed;
 use super::message::Message;
 use super::outbound::{Identifiers, Outbound, Pen, Queued};
+use super::received::{Came, Received};
 use super::wire::{AckKind, QoS, Version};
 use crate::config::Limits;
 use crate::log::Rate;
@@ -77,7 +77,7 @@ struct State {
     /// The shared ones, whose messages come from their groups, not from the bus.
     shared: Vec<Subscription>,
     outbound: Outbound,
-    received: HashSet<u16>,
+    received: Received,
     dropped: u64,
     /// Of these, how many the log knows of.
     told: u64,
@@ -288,18 +288,18 @@ impl Session {
         state.outbound.received_by_client(id, reason)
     }
 
-    /// Notes the packet id of a QoS 2 publish from the client; false where it is noted already.
-    pub fn note_received(&self, id: u16) -> bool {
+    /// Notes the packet id of a QoS 2 publish from the client; tells whether that publish came already.
+    pub fn note_received(&self, id: u16, dup: bool) -> Came {
         let mut state = self.lock();
         state.touch(Touched::Slightly);
-        state.received.insert(id)
+        state.received.note(id, dup)
     }
 
     /// Forgets the packet id of a QoS 2 publish: its PUBREL came. False where it was not noted.
     pub fn forget_received(&self, id: u16) -> bool {
         let mut state = self.lock();
         state.touch(Touched::Slightly);
-        state.received.remove(&id)
+        state.received.forget(id)
     }
 
     fn enqueue(&self, state: &mut State, queued: Queued) {

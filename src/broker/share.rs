@@ -128,8 +128,8 @@ impl Shares {
         let mut linked = self.linked.lock().await;
         let unused: Vec<String> = {
             let state = self.groups.lock();
-            let is_used = |filter: &String| state.groups.values().any(|group| group.filter == *filter);
-            linked.filters.iter().filter(|filter| !is_used(filter)).cloned().collect()
+            let used: HashSet<&str> = state.groups.values().map(|group| group.filter.as_str()).collect();
+            linked.filters.iter().filter(|filter| !used.contains(filter.as_str())).cloned().collect()
         };
         for filter in unused {
             linked.filters.remove(&filter);

@@ -16,7 +16,9 @@ pub trait Sink: Send + Sync + 'static {
     /// unsubscribes.
     fn wants(&self, topic: &str) -> bool;
 
-    /// Takes messages in the order of publishing, each once. There may be some among them that are not wanted.
+    /// Takes messages, each once, and what comes together in the order of publishing: what one filter brings is never out
+    /// of order, and what several bring only where they are too far behind to be read in one go. There may be some among
+    /// them that are not wanted.
     fn take(&self, messages: &mut Vec<Numbered>);
 }
 

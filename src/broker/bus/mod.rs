@@ -2,10 +2,11 @@
 //!
 //! Owns the router's thread, the one link that everything is published through, and the names of links. A message
 //! itself never enters the router: it stands in a ring (`gate`), and its number goes through the router under its
-//! topic. Each subscribed session has a link and a task that drains it (`link`) and never waits for its client.
+//! topic. Sessions share a few of the router's links, the trunks: each has a task that drains it (`trunk`), hands on what
+//! it brings (`riders`), and never waits for a client. A session's place on one is its `link`.
 //!
 //! # Pitfalls kept out
-//! The router dies of a `Ready` for a link that it has removed: each link has one owner, its task, which sends nothing
+//! The router dies of a `Ready` for a link that it has removed: each trunk has one owner, its task, which sends nothing
 //! after its Disconnect. It panics where a topic's first character is not ASCII, and it lets a leading wildcard match
 //! `$` topics: every topic and filter gets a prefix, `m/` for ordinary and `d/` for `$` topics. It keeps some state
 //! for every link name for ever: they are used again; and for every topic and filter: see `names`.
@@ -19,7 +20,7 @@ mod seen;
 mod trunk;
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -75,6 +76,8 @@ type Build = dyn Fn(&str) -> Option<(LinkTx, LinkRx)> + Send + Sync;
 pub struct Bus {
     build: Arc<Build>,
     is_dead: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Whether a trunk has ended that was not to.
+    has_lost_trunk: AtomicBool,
     publisher: Mutex<Publisher>,
     gate: Gate,
     names: Names,
@@ -114,6 +117,7 @@ impl Bus {
         let bus = Arc::new(Bus {
             build,
             is_dead: Box::new(move || router.is_disconnected()),
+            has_lost_trunk: AtomicBool::new(false),
             publisher: Mutex::new(Publisher { link, _answers: answers }),
             gate,
             names,
@@ -129,9 +133,9 @@ impl Bus {
         Ok(bus)
     }
 
-    /// Tells whether the router's thread has ended.
+    /// Tells whether the router's thread has ended, or a trunk, without which the sessions that ride on it are deaf.
     pub fn is_dead(&self) -> bool {
-        (self.is_dead)()
+        (self.is_dead)() || self.has_lost_trunk.load(Ordering::Acquire)
     }
 
     /// Returns how many messages the router dropped before a link had read them: none, as long as the gate holds.
@@ -231,6 +235,12 @@ impl Bus {
             let _publisher = lock(&self.publisher);
             self.gate.snapshot()
         };
+        self.all_read().await;
+        self.gate.give_back(passed);
+    }
+
+    /// Waits until every trunk has read what was published so far.
+    pub async fn all_read(&self) {
         let (read, mut all_read) = mpsc::channel::<()>(1);
         for trunk in self.trunks.lock().await.iter() {
             trunk.checkpoint(read.clone());
@@ -238,7 +248,6 @@ impl Bus {
         lock(&self.apart).retain(|trunk| trunk.upgrade().inspect(|trunk| trunk.checkpoint(read.clone())).is_some());
         drop(read);
         while all_read.recv().await.is_some() {}
-        self.gate.give_back(passed);
     }
 }
 

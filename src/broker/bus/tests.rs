@@ -120,9 +120,39 @@ async fn links_come_and_go_under_load_without_a_mark_on_the_others() {
     }
     load.await.unwrap();
     until("all messages", || lock(&steady.0).len() == 20_000).await;
+    assert!(lock(&steady.0).iter().is_sorted(), "one topic, one order");
     assert!(!bus.is_dead());
     drop(link);
     assert!(!bus.has_subscribers());
+}
+
+/// Counts messages, and how often some came together and out of order.
+#[derive(Default)]
+struct Ordered(AtomicUsize, AtomicUsize);
+
+impl Sink for Ordered {
+    fn wants(&self, _: &str) -> bool {
+        true
+    }
+
+    fn take(&self, messages: &mut Vec<Numbered>) {
+        self.1.fetch_add(usize::from(!messages.iter().is_sorted_by_key(|message| message.number)), Ordering::Relaxed);
+        self.0.fetch_add(messages.len(), Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_together_by_several_filters_comes_in_order() {
+    let bus = Bus::start(config(), bounds(100)).await.unwrap();
+    let sink: Arc<Ordered> = Arc::default();
+    let link = bus.link(sink.clone()).await.unwrap();
+    link.subscribe(&["a", "b"]).await.unwrap();
+    for round in 1..=50 {
+        let topics = ["a", "b"].into_iter().cycle().take(20);
+        bus.publish(topics.map(|topic| message(topic, 1)).collect()).await.unwrap();
+        until("the burst", || sink.0.load(Ordering::Relaxed) == 20 * round).await;
+    }
+    assert_eq!(sink.1.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -205,6 +235,34 @@ async fn the_death_of_the_router_is_noticed() {
     until("the end of the router", || bus.is_dead()).await;
     let error = bus.publish(vec![message("a", 1)]).await.unwrap_err();
     assert!(matches!(error, BusError::RouterEnded), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trunk_that_ends_unasked_is_noticed() {
+    let bus = Bus::start(config(), bounds(10)).await.unwrap();
+    let link = bus.link(taken(&["a"])).await.unwrap();
+    link.subscribe(&["a"]).await.unwrap();
+    assert!(!bus.is_dead());
+    // The router cuts off who subscribes to this.
+    link.subscribe_names(vec!["$a".to_owned()]).await.unwrap_err();
+    until("the end of the trunk", || bus.is_dead()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_is_with_the_sinks_once_all_is_read() {
+    let bus = Bus::start(config(), bounds(100)).await.unwrap();
+    let sinks: Vec<Arc<Taken>> = (0..4).map(|_| taken(&["#", "a"])).collect();
+    let mut links = Vec::new();
+    for sink in &sinks {
+        let link = bus.link(sink.clone()).await.unwrap();
+        link.subscribe(&["#", "a"]).await.unwrap();
+        links.push(link);
+    }
+    for round in 1..=200 {
+        bus.publish((0..50).map(|_| message("a", 1)).collect()).await.unwrap();
+        bus.all_read().await;
+        assert!(sinks.iter().all(|sink| lock(&sink.0).len() == 50 * round), "round {round}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -166,6 +166,17 @@ struct Drain {
     checkpoints: Checkpoints,
 }
 
+impl Drop for Drain {
+    /// However else the task ends, the hub has to know: nothing comes by this link any more.
+    fn drop(&mut self) {
+        if !self.is_leaving
+            && let Some(bus) = self.bus.upgrade()
+        {
+            bus.has_lost_trunk.store(true, Ordering::Release);
+        }
+    }
+}
+
 /// A name that is subscribed to at the router.
 struct Name {
     /// How often: filters may share a name, and sinks a filter.
@@ -194,7 +205,7 @@ impl Drain {
                 notification = self.link_rx.next() => self.read(notification).await,
             };
             if done.is_err() {
-                // The router is gone, and whoever watches it ends the hub.
+                // The router is gone, or has cut this link off, and whoever watches the bus ends the hub.
                 return;
             }
         }
@@ -366,6 +377,8 @@ impl Drain {
             return;
         }
         let Some(bus) = self.bus.upgrade() else { return self.numbers.clear() };
+        // The router brings them filter by filter.
+        self.numbers.sort();
         bus.gate.find(self.numbers.drain(..), &mut self.found);
         self.riders.hand_over(&mut self.found);
     }

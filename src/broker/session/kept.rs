@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::{Session, State, Subscription, Touched};
 use crate::broker::counters::Counters;
 use crate::broker::keeper::Changed;
-use crate::broker::outbound::{Exchanges, Outbound, Queued};
+use crate::broker::outbound::{Exchanges, Outbound};
+use crate::broker::received::Received;
 use crate::broker::record;
+use crate::broker::rows::Rows;
 use crate::broker::wire::QoS;
 use crate::clock::now_ms;
 use crate::config::Limits;
@@ -87,6 +89,7 @@ impl Session {
         keeping.noted = Touched::No;
         if state.has_ended || keeping.expiry.is_zero() {
             state.keeping = None;
+            state.outbound.forgotten();
             return None;
         }
         let client = || self.client.clone();
@@ -129,11 +132,14 @@ impl Session {
         let left = expiry.checked_sub(away).filter(|left| !left.is_zero())?;
         let record: Record = serde_json::from_str(&kept.state).ok()?;
         let last_number = kept.messages.last().map_or(0, |(number, _)| *number).max(record.last_number);
-        let messages: Vec<Queued> = kept
-            .messages
-            .into_iter()
-            .filter_map(|(number, kept)| record::read_queued(number, kept, now, now_ms))
-            .collect();
+        let mut messages = Vec::new();
+        let mut gone = Vec::new();
+        for (number, kept) in kept.messages {
+            match record::read_queued(number, kept, now, now_ms) {
+                Some(queued) => messages.push(queued),
+                None => gone.push(number),
+            }
+        }
         let (shared, subscriptions): (Vec<_>, Vec<_>) = record
             .subscriptions
             .into_iter()
@@ -143,8 +149,11 @@ impl Session {
         let filters = subscriptions.iter().map(|subscription| (*subscription.filter).to_owned()).collect();
         {
             let mut state = session.lock();
-            state.outbound = Outbound::restore(&record.exchanges, messages, last_number);
-            state.received = record.received.into_iter().collect();
+            if !gone.is_empty() {
+                state.touch(Touched::Slightly);
+            }
+            state.outbound = Outbound::restore(&record.exchanges, messages, Rows::restored(last_number, gone));
+            state.received = Received::restored(record.received);
             state.subscriptions = subscriptions;
             state.shared.clone_from(&shared);
             let away_since_ms = Some(away_since_ms);
@@ -159,7 +168,7 @@ impl State {
         Record {
             subscriptions: self.subscriptions.iter().chain(&self.shared).map(SubscriptionRecord::write).collect(),
             exchanges: self.outbound.exchanges(),
-            received: self.received.iter().copied().collect(),
+            received: self.received.all(),
             last_number: self.outbound.last_number(),
         }
     }
@@ -184,5 +193,84 @@ impl SubscriptionRecord {
             retain_as_published: self.retain_as_published,
             identifier: self.identifier,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::broker::bus::{Numbered, Sink};
+    use crate::broker::message::Message;
+    use crate::broker::outbound::tests::limits;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn session() -> Session {
+        let limits = Limits { session_expiry_max: HOUR, ..limits() };
+        let session = Session::new("c".into(), Arc::new(limits), Arc::default(), Arc::default());
+        let all = Subscription {
+            filter: "#".into(),
+            qos: QoS::AtLeastOnce,
+            no_local: false,
+            retain_as_published: false,
+            identifier: None,
+        };
+        session.add(all).unwrap();
+        session
+    }
+
+    fn take(session: &Session, number: u64, expires: Option<Instant>) {
+        let message = Message {
+            topic: "a".into(),
+            payload: bytes::Bytes::new(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            publisher: "p".into(),
+            properties: None,
+            expires,
+        };
+        session.take(&mut vec![Numbered { number, message: Arc::new(message) }]);
+    }
+
+    fn added(changes: &[Change]) -> usize {
+        changes.iter().filter(|change| matches!(change, Change::Add { .. })).count()
+    }
+
+    #[test]
+    fn messages_have_their_rows_again_where_a_session_is_to_be_kept_after_all() {
+        let session = session();
+        session.keep_for(HOUR, true);
+        take(&session, 0, None);
+        assert_eq!(added(&session.take_changes().unwrap()), 1);
+        session.keep_for(Duration::ZERO, false);
+        assert!(session.take_changes().is_none());
+        session.keep_for(HOUR, false);
+        take(&session, 1, None);
+        assert_eq!(added(&session.take_changes().unwrap()), 2);
+    }
+
+    #[test]
+    fn a_row_whose_message_expired_while_the_hub_was_off_goes() {
+        let before = session();
+        before.keep_for(HOUR, true);
+        take(&before, 0, None);
+        take(&before, 1, Some(Instant::now()));
+        let (client, state) = (before.client.clone(), String::new());
+        let mut kept = KeptSession { client, expiry_s: 3600, away_since_ms: None, state, messages: Vec::new() };
+        for change in before.take_changes().unwrap() {
+            match change {
+                Change::Session { state, .. } => kept.state = state,
+                Change::Add { number, message, .. } => kept.messages.push((number, message)),
+                _ => {}
+            }
+        }
+        assert_eq!(kept.messages.len(), 2);
+        let changed: Arc<Changed> = Arc::default();
+        let restored = Session::restore(kept, &Arc::new(limits()), &Arc::default(), &changed).unwrap();
+        assert_eq!(changed.sessions().len(), 1, "the store has to be told");
+        let changes = restored.session.take_changes().unwrap();
+        let gone = Change::Remove { client: "c".into(), numbers: vec![2] };
+        assert!(changes.contains(&gone) && added(&changes) == 0, "{changes:?}");
     }
 }
