@@ -117,6 +117,12 @@ impl Gate {
         (number, Packet::Publish(Publish::new(Bytes::from(topic), payload, false), Some(properties)))
     }
 
+    /// Returns the number that the next message gets.
+    pub(super) fn next_number(&self) -> u64 {
+        let ring = lock(&self.ring);
+        ring.first + ring.messages.len() as u64
+    }
+
     /// Finds messages by their numbers.
     pub(super) fn find(&self, numbers: impl Iterator<Item = u64>, found: &mut Vec<Numbered>) {
         let ring = lock(&self.ring);

@@ -161,6 +161,11 @@ impl Bus {
         self.subscribed.load(Ordering::Acquire) > 0
     }
 
+    /// Returns the number that the next message gets.
+    pub fn next_number(&self) -> u64 {
+        self.gate.next_number()
+    }
+
     /// Publishes messages in their order, waiting for room while links have not read the last ones.
     ///
     /// # Errors
