@@ -28,7 +28,7 @@ use crate::ingest::{Arrival, Routed};
 use crate::store::{AckGate, Job, Ticket};
 use crate::topic;
 
-/// How long messages may wait for subscribers' links before they are dropped.
+/// How long messages may wait for room on the bus before they are dropped.
 const BUS_TIME_MAX: Duration = Duration::from_secs(2);
 /// Topics whose routes a connection remembers; a sensor has two.
 const ROUTES_KEPT: usize = 8;

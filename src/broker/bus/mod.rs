@@ -9,7 +9,7 @@
 //! The router dies of a `Ready` for a link that it has removed: each trunk has one owner, its task, which sends nothing
 //! after its Disconnect. It panics where a topic's first character is not ASCII, and it lets a leading wildcard match
 //! `$` topics: every topic and filter gets a prefix, `m/` for ordinary and `d/` for `$` topics. It keeps some state
-//! for every link name for ever: they are used again; and for every topic and filter: see `names`.
+//! for every link name for ever: there are few; and for every topic and filter: see `names`.
 
 mod canary;
 mod gate;
