@@ -190,16 +190,15 @@ impl Inbound {
         if self.messages.is_empty() {
             return Ok(());
         }
-        let messages = std::mem::take(&mut self.messages);
-        let count = messages.len();
-        match tokio::time::timeout(BUS_TIME_MAX, self.broker.bus.publish(messages)).await {
+        let mut messages = std::mem::take(&mut self.messages).into();
+        match tokio::time::timeout(BUS_TIME_MAX, self.broker.bus.publish_from(&mut messages)).await {
             Ok(published) => published.map_err(|error| End::Gone(error.to_string())),
             Err(_) => {
                 // Subscribers lose these; the readings among them are the store's already.
-                Counters::add(&self.broker.counters.dropped, count);
+                Counters::add(&self.broker.counters.dropped, messages.len());
                 if self.broker.counters.refused_lines.allows() {
                     tracing::warn!(
-                        messages = count,
+                        messages = messages.len(),
                         "the message router has no room: messages to subscribers are dropped"
                     );
                 }

@@ -19,6 +19,7 @@ mod riders;
 mod seen;
 mod trunk;
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -171,15 +172,23 @@ impl Bus {
     /// # Errors
     /// [`BusError::RouterEnded`].
     pub async fn publish(&self, messages: Vec<Arc<Message>>) -> Result<(), BusError> {
-        let mut rest = messages.into_iter().peekable();
-        while rest.peek().is_some() {
-            let (mut units, mut together) = (0, Vec::new());
-            while let Some(message) = rest.next_if(|message| self.gate.fits_with(units, message)) {
-                units += self.gate.units(&message);
-                together.push((self.names.of_topic(&message.topic), message));
+        self.publish_from(&mut messages.into()).await
+    }
+
+    /// As [`Self::publish`]; where that is given up, what was not published is left in `rest`.
+    ///
+    /// # Errors
+    /// [`BusError::RouterEnded`].
+    pub async fn publish_from(&self, rest: &mut VecDeque<Arc<Message>>) -> Result<(), BusError> {
+        while !rest.is_empty() {
+            let (mut units, mut count) = (0, 0);
+            while let Some(message) = rest.get(count).filter(|message| self.gate.fits_with(units, message)) {
+                units += self.gate.units(message);
+                count += 1;
             }
             self.gate.reserve(units).await?;
-            self.push(together, units)?;
+            let together = rest.drain(..count).map(|message| (self.names.of_topic(&message.topic), message));
+            self.push(together.collect(), units)?;
         }
         Ok(())
     }
