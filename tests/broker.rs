@@ -262,3 +262,21 @@ fn two_clients_without_an_id_are_not_one() {
         second.ping();
     }
 }
+
+#[test]
+fn what_a_client_published_before_it_subscribed_does_not_come_back_though_others_had_subscribed() {
+    let site = Site::new();
+    let hub = site.start();
+    let mut others: Vec<_> = (0..4).map(|number| Connect::new(4, &format!("other{number}")).open(hub.mqtt)).collect();
+    for other in &mut others {
+        other.subscribe("a", 0);
+    }
+    for round in 0..20 {
+        let mut client = Connect::new(4, &format!("client{round}")).open(hub.mqtt);
+        let before: Vec<u8> = (0..300).flat_map(|_| support::mqtt::publish(4, b"a", b"before", 0, 0, false)).collect();
+        client.send(&before).unwrap();
+        client.subscribe("a", 0);
+        client.publish("a", b"after", 0, 0, false);
+        assert_eq!(client.receive().payload, b"after", "round {round}");
+    }
+}

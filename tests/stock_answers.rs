@@ -9,8 +9,8 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use support::mqtt::{Client, Connect, Packet, packet, publish, text};
-use support::watch::assert_no_panic;
-use support::{Hub, SOON, Site};
+use support::watch::assert_serves;
+use support::{SOON, Site};
 
 const VERSIONS: [u8; 2] = [4, 5];
 
@@ -18,17 +18,6 @@ const VERSIONS: [u8; 2] = [4, 5];
 fn body(version: u8, rest: &[u8]) -> Vec<u8> {
     let properties: &[u8] = if version == 5 { &[0] } else { &[] };
     [&[0, 1], properties, rest].concat()
-}
-
-/// Asserts that the hub still lets a newcomer in and carries its message.
-fn assert_serves(site: &Site, hub: &Hub) {
-    for version in VERSIONS {
-        let mut newcomer = Connect::new(version, "newcomer").open(hub.mqtt);
-        assert_eq!(newcomer.subscribe("newcomer", 1), 1);
-        newcomer.publish_through("newcomer", b"hello", 1);
-        assert_eq!(newcomer.receive().payload, b"hello");
-    }
-    assert_no_panic(site, hub);
 }
 
 #[test]

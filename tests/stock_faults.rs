@@ -14,21 +14,10 @@ use std::time::{Duration, Instant};
 
 use rustix::net;
 use support::mqtt::{Client, Connect, Packet, packet, text};
-use support::watch::{assert_no_panic, open_files};
-use support::{Hub, SOON, Site, wait_for};
+use support::watch::{assert_serves, open_files};
+use support::{SOON, Site, wait_for};
 
 const VERSIONS: [u8; 2] = [4, 5];
-
-/// Asserts that the hub still lets a newcomer in and carries its message.
-fn assert_serves(site: &Site, hub: &Hub) {
-    for version in VERSIONS {
-        let mut newcomer = Connect::new(version, "newcomer").open(hub.mqtt);
-        assert_eq!(newcomer.subscribe("newcomer", 1), 1);
-        newcomer.publish_through("newcomer", b"hello", 1);
-        assert_eq!(newcomer.receive().payload, b"hello");
-    }
-    assert_no_panic(site, hub);
-}
 
 #[test]
 fn a_client_id_with_a_plus_sign_connects_three_times() {

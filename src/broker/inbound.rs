@@ -28,7 +28,7 @@ use crate::ingest::{Arrival, Routed};
 use crate::store::{AckGate, Job, Ticket};
 use crate::topic;
 
-/// How long messages may wait for subscribers' links before they are dropped.
+/// How long messages may wait for room on the bus before they are dropped.
 const BUS_TIME_MAX: Duration = Duration::from_secs(2);
 /// Topics whose routes a connection remembers; a sensor has two.
 const ROUTES_KEPT: usize = 8;
@@ -190,16 +190,15 @@ impl Inbound {
         if self.messages.is_empty() {
             return Ok(());
         }
-        let messages = std::mem::take(&mut self.messages);
-        let count = messages.len();
-        match tokio::time::timeout(BUS_TIME_MAX, self.broker.bus.publish(messages)).await {
+        let mut messages = std::mem::take(&mut self.messages).into();
+        match tokio::time::timeout(BUS_TIME_MAX, self.broker.bus.publish_from(&mut messages)).await {
             Ok(published) => published.map_err(|error| End::Gone(error.to_string())),
             Err(_) => {
                 // Subscribers lose these; the readings among them are the store's already.
-                Counters::add(&self.broker.counters.dropped, count);
+                Counters::add(&self.broker.counters.dropped, messages.len());
                 if self.broker.counters.refused_lines.allows() {
                     tracing::warn!(
-                        messages = count,
+                        messages = messages.len(),
                         "the message router has no room: messages to subscribers are dropped"
                     );
                 }

@@ -48,6 +48,8 @@ pub struct Subscription {
     pub retain_as_published: bool,
     /// MQTT 5's number that is sent along with what the filter matches.
     pub identifier: Option<u32>,
+    /// The number on the bus of the first message that is meant: others' subscriptions may bring earlier ones.
+    pub since: u64,
 }
 
 /// A client's session.
@@ -183,7 +185,7 @@ impl Session {
         state.touch(Touched::Surely);
         let list = state.list(&subscription.filter);
         if let Some(known) = list.iter_mut().find(|known| known.filter == subscription.filter) {
-            *known = subscription;
+            *known = Subscription { since: known.since, ..subscription };
             return Some(false);
         }
         if weight + topic::weight(&subscription.filter) > self.limits.subscriptions {
@@ -392,7 +394,7 @@ impl Sink for Session {
 
     fn take(&self, messages: &mut Vec<Numbered>) {
         let mut state = self.lock();
-        for Numbered { message, .. } in messages.drain(..) {
+        for message in messages.drain(..) {
             if let Some(queued) = state.wanted(&self.client, message) {
                 self.enqueue(&mut state, queued);
             }
@@ -421,11 +423,12 @@ impl State {
     }
 
     /// Returns a message as the subscriptions that match it want it, if any does.
-    fn wanted(&self, client: &Arc<str>, message: Arc<Message>) -> Option<Queued> {
+    fn wanted(&self, client: &Arc<str>, Numbered { number, message }: Numbered) -> Option<Queued> {
         let mut wanted: Option<(QoS, bool)> = None;
         let mut identifiers = Identifiers::None;
         for subscription in &self.subscriptions {
-            if !topic::matches(&subscription.filter, &message.topic)
+            if number < subscription.since
+                || !topic::matches(&subscription.filter, &message.topic)
                 || (subscription.no_local && message.publisher == *client)
             {
                 continue;

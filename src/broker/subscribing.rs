@@ -76,6 +76,7 @@ impl Inbound {
             no_local: wanted.no_local,
             retain_as_published: wanted.retain_as_published,
             identifier,
+            since: self.broker.bus.next_number(),
         };
         let Some(is_new) = session.add(subscription.clone()) else {
             if self.broker.counters.refused_lines.allows() {

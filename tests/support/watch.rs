@@ -1,9 +1,10 @@
 //! What the system and the hub's own status say of a running hub: memory, open files, counters.
 //!
-//! Owns the figures of the tests about bounds. It only looks, and never changes what it looks at.
+//! Owns the figures of the tests about bounds, and what must hold after every fault. It never changes what it looks at.
 
 use std::fs;
 
+use super::mqtt::Connect;
 use super::{Hub, PATIENTLY, Site};
 
 /// Returns the hub's resident memory, KiB.
@@ -43,4 +44,15 @@ pub fn assert_no_panic(site: &Site, hub: &Hub) {
         let line = text.lines().find(|line| line.contains("panicked"));
         assert_eq!(line, None, "a task or thread of the hub panicked");
     }
+}
+
+/// Asserts that the hub still lets a newcomer in and carries its message.
+pub fn assert_serves(site: &Site, hub: &Hub) {
+    for version in [4, 5] {
+        let mut newcomer = Connect::new(version, "newcomer").open(hub.mqtt);
+        assert_eq!(newcomer.subscribe("newcomer", 1), 1);
+        newcomer.publish_through("newcomer", b"hello", 1);
+        assert_eq!(newcomer.receive().payload, b"hello");
+    }
+    assert_no_panic(site, hub);
 }

@@ -1,7 +1,7 @@
 //! The gate in front of the router, and the ring of messages behind it.
 //!
 //! The router keeps a log of a few segments for each filter and drops the oldest in silence where a reader is slower
-//! than the publishers. So a publisher reserves room first, and room comes back at a checkpoint only: when every link
+//! than the publishers. So a publisher reserves room first, and room comes back at a checkpoint only: when every trunk
 //! has read all that was published before it. Room is counted in units of 256 bytes, by a message's size but at least
 //! one, so that neither bytes nor numbers run away. The ring holds exactly the messages whose room is not given back.
 
@@ -18,7 +18,7 @@ use super::{BusError, lock};
 use crate::broker::message::Message;
 
 const UNIT_BYTES: usize = 256;
-/// The most messages between publishers and links.
+/// The most messages between publishers and trunks.
 pub const UNITS_MAX: usize = 2048;
 
 /// Stands for payloads in the router, by its length alone.
@@ -115,6 +115,12 @@ impl Gate {
             ..PublishProperties::default()
         };
         (number, Packet::Publish(Publish::new(Bytes::from(topic), payload, false), Some(properties)))
+    }
+
+    /// Returns the number that the next message gets.
+    pub(super) fn next_number(&self) -> u64 {
+        let ring = lock(&self.ring);
+        ring.first + ring.messages.len() as u64
     }
 
     /// Finds messages by their numbers.

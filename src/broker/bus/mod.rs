@@ -9,7 +9,7 @@
 //! The router dies of a `Ready` for a link that it has removed: each trunk has one owner, its task, which sends nothing
 //! after its Disconnect. It panics where a topic's first character is not ASCII, and it lets a leading wildcard match
 //! `$` topics: every topic and filter gets a prefix, `m/` for ordinary and `d/` for `$` topics. It keeps some state
-//! for every link name for ever: they are used again; and for every topic and filter: see `names`.
+//! for every link name for ever: there are few; and for every topic and filter: see `names`.
 
 mod canary;
 mod gate;
@@ -19,6 +19,7 @@ mod riders;
 mod seen;
 mod trunk;
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -161,20 +162,33 @@ impl Bus {
         self.subscribed.load(Ordering::Acquire) > 0
     }
 
+    /// Returns the number that the next message gets.
+    pub fn next_number(&self) -> u64 {
+        self.gate.next_number()
+    }
+
     /// Publishes messages in their order, waiting for room while links have not read the last ones.
     ///
     /// # Errors
     /// [`BusError::RouterEnded`].
     pub async fn publish(&self, messages: Vec<Arc<Message>>) -> Result<(), BusError> {
-        let mut rest = messages.into_iter().peekable();
-        while rest.peek().is_some() {
-            let (mut units, mut together) = (0, Vec::new());
-            while let Some(message) = rest.next_if(|message| self.gate.fits_with(units, message)) {
-                units += self.gate.units(&message);
-                together.push((self.names.of_topic(&message.topic), message));
+        self.publish_from(&mut messages.into()).await
+    }
+
+    /// As [`Self::publish`]; where that is given up, what was not published is left in `rest`.
+    ///
+    /// # Errors
+    /// [`BusError::RouterEnded`].
+    pub async fn publish_from(&self, rest: &mut VecDeque<Arc<Message>>) -> Result<(), BusError> {
+        while !rest.is_empty() {
+            let (mut units, mut count) = (0, 0);
+            while let Some(message) = rest.get(count).filter(|message| self.gate.fits_with(units, message)) {
+                units += self.gate.units(message);
+                count += 1;
             }
             self.gate.reserve(units).await?;
-            self.push(together, units)?;
+            let together = rest.drain(..count).map(|message| (self.names.of_topic(&message.topic), message));
+            self.push(together.collect(), units)?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::lock;
 
-/// Every message under a topic without a name of its own; every link reads it.
+/// Every message under a topic without a name of its own; every trunk reads it.
 pub(super) const REST: &str = "r";
 
 /// Memory that the logs of all filters may come to hold, bytes.

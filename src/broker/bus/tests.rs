@@ -155,6 +155,42 @@ async fn what_comes_together_by_several_filters_comes_in_order() {
     assert_eq!(sink.1.load(Ordering::Relaxed), 0);
 }
 
+/// Holds its trunk for as long as it is locked.
+struct Held(Mutex<usize>);
+
+impl Sink for Held {
+    fn wants(&self, _: &str) -> bool {
+        true
+    }
+
+    fn take(&self, messages: &mut Vec<Numbered>) {
+        *lock(&self.0) += messages.len();
+    }
+}
+
+#[test]
+fn publishing_that_is_given_up_leaves_what_was_not_published_and_no_more() {
+    const COUNT: usize = 3_000;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
+    let sink = Arc::new(Held(Mutex::default()));
+    let (bus, link) = runtime.block_on(async {
+        let bus = Bus::start(config(), bounds(10)).await.unwrap();
+        let link = bus.link(sink.clone()).await.unwrap();
+        link.subscribe(&["a"]).await.unwrap();
+        (bus, link)
+    });
+    let mut rest: VecDeque<_> = (0..COUNT).map(|_| message("a", 1)).collect();
+    {
+        let _held = lock(&sink.0);
+        let publish =
+            async { tokio::time::timeout(Duration::from_millis(300), bus.publish_from(&mut rest)).await.is_err() };
+        assert!(runtime.block_on(publish), "it waits for room");
+    }
+    assert!(!rest.is_empty() && rest.len() < COUNT);
+    runtime.block_on(until("what was published", || *lock(&sink.0) == COUNT - rest.len()));
+    drop(link);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dollar_topics_and_other_alphabets_are_kept_apart_and_alive() {
     let bus = Bus::start(config(), bounds(100)).await.unwrap();

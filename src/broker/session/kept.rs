@@ -192,6 +192,7 @@ impl SubscriptionRecord {
             no_local: self.no_local,
             retain_as_published: self.retain_as_published,
             identifier: self.identifier,
+            since: 0,
         })
     }
 }
@@ -215,6 +216,7 @@ mod tests {
             no_local: false,
             retain_as_published: false,
             identifier: None,
+            since: 0,
         };
         session.add(all).unwrap();
         session
