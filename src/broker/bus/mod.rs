@@ -15,6 +15,7 @@ mod canary;
 mod gate;
 mod link;
 mod names;
+mod proof;
 mod riders;
 mod seen;
 mod trunk;

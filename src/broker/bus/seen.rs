@@ -6,6 +6,9 @@
 use super::gate::UNITS_MAX;
 
 const WORD_BITS: usize = u64::BITS as usize;
+/// How far apart the copies of one message may come: what a new name brings is held through two proofs at most, and the
+/// bus holds `UNITS_MAX` messages between one and the next.
+const WINDOW: usize = 4 * UNITS_MAX;
 
 /// The numbers of the last messages; empty until the first is noted.
 #[derive(Debug, Default)]
@@ -18,12 +21,12 @@ impl Seen {
     /// Notes a number; tells whether it was noted already.
     pub(super) fn is_repeated(&mut self, number: u64) -> bool {
         if self.words.is_empty() {
-            self.words = vec![0; UNITS_MAX / WORD_BITS];
+            self.words = vec![0; WINDOW / WORD_BITS];
             self.highest = number;
         }
         if number > self.highest {
             let passed = number - self.highest;
-            if passed >= UNITS_MAX as u64 {
+            if passed >= WINDOW as u64 {
                 self.words.fill(0);
             } else {
                 (self.highest + 1..=number).for_each(|passed| self.exchange(passed, false, |_| ()));
@@ -31,7 +34,7 @@ impl Seen {
             self.highest = number;
         }
         // Older than any that the bus can hold: nothing is known of it.
-        if self.highest - number >= UNITS_MAX as u64 {
+        if self.highest - number >= WINDOW as u64 {
             return false;
         }
         let mut was_set = false;
@@ -40,7 +43,7 @@ impl Seen {
     }
 
     fn exchange(&mut self, number: u64, set: bool, mut before: impl FnMut(bool)) {
-        let place = usize::try_from(number % UNITS_MAX as u64).unwrap_or_default();
+        let place = usize::try_from(number % WINDOW as u64).unwrap_or_default();
         let mask = 1 << (place % WORD_BITS);
         if let Some(word) = self.words.get_mut(place / WORD_BITS) {
             before(*word & mask != 0);
@@ -56,8 +59,8 @@ mod tests {
     #[test]
     fn each_number_is_new_once_in_whatever_order_filters_bring_them() {
         let mut seen = Seen::default();
-        let ahead = UNITS_MAX as u64 - 1;
-        for number in 0..3 * UNITS_MAX as u64 {
+        let ahead = WINDOW as u64 - 1;
+        for number in 0..3 * WINDOW as u64 {
             // One filter runs ahead of the other by as much as the bus holds.
             assert!(!seen.is_repeated(number + ahead) || number > 0, "{number}");
             if number >= ahead {
@@ -69,10 +72,10 @@ mod tests {
     #[test]
     fn a_number_that_takes_anothers_place_is_new() {
         let mut seen = Seen::default();
-        for number in [5, 5 + UNITS_MAX as u64, 5 + 9 * UNITS_MAX as u64] {
+        for number in [5, 5 + WINDOW as u64, 5 + 9 * WINDOW as u64] {
             assert!(!seen.is_repeated(number), "{number}");
             assert!(seen.is_repeated(number), "{number}");
         }
-        assert!(!seen.is_repeated(6 + 8 * UNITS_MAX as u64), "a number skipped is new");
+        assert!(!seen.is_repeated(6 + 8 * WINDOW as u64), "a number skipped is new");
     }
 }

@@ -6,10 +6,14 @@
 //! stands behind it. Two PINGRESPs in a row without an `Unschedule` between them therefore mean that all that was
 //! published before the first PINGREQ is read.
 //!
+//! A name that is new on the trunk begins at the end of its log, while an older name that matches the same topics may still
+//! be far behind: what the new one brings would overtake it. So it is held until it is proven that the older ones have
+//! read all that was published before the new one was there.
+//!
 //! The router numbers the messages of each filter; where a number is left out, it has dropped a message, and that is
 //! counted.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -24,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::link::Sink;
 use super::names::REST;
+use super::proof::{Next, Proof, Waiting};
 use super::riders::Riders;
 use super::{ANSWER_TIME_MAX, Bus, BusError, Numbered};
 
@@ -77,7 +82,9 @@ impl Trunk {
             numbers: Vec::new(),
             found: Vec::new(),
             subscribing: VecDeque::new(),
-            checkpoints: Checkpoints::default(),
+            fresh: HashSet::new(),
+            held: Vec::new(),
+            proof: Proof::default(),
         };
         tokio::spawn(drain.run(received));
         Trunk { commands, riders: AtomicUsize::new(0) }
@@ -161,9 +168,12 @@ struct Drain {
     is_leaving: bool,
     numbers: Vec<u64>,
     found: Vec<Numbered>,
-    /// For each SUBACK that is due, whom it tells.
-    subscribing: VecDeque<Option<oneshot::Sender<()>>>,
-    checkpoints: Checkpoints,
+    /// For each SUBACK that is due, the number of its name, and whom it tells.
+    subscribing: VecDeque<(usize, Option<oneshot::Sender<()>>)>,
+    /// Names that are new, and what they brought, until the older ones have caught up.
+    fresh: HashSet<usize>,
+    held: Vec<(usize, Numbered)>,
+    proof: Proof,
 }
 
 impl Drop for Drain {
@@ -183,14 +193,6 @@ struct Name {
     times: usize,
     /// The number that the router puts on every message that comes by it.
     number: usize,
-}
-
-/// The checkpoints that this trunk has yet to pass. Those that come while one is being proven wait for the next proof.
-#[derive(Default)]
-struct Checkpoints {
-    proving: Vec<mpsc::Sender<()>>,
-    next: Vec<mpsc::Sender<()>>,
-    clean_answers: u8,
 }
 
 impl Drain {
@@ -221,7 +223,7 @@ impl Drain {
         if !filters.is_empty() {
             self.send(Packet::Unsubscribe(Unsubscribe { pkid: 1, filters }, None)).await?;
         }
-        self.checkpoints = Checkpoints::default();
+        self.proof = Proof::default();
         self.is_leaving = true;
         self.ping().await?;
         while self.pings_under_way > 0 {
@@ -255,7 +257,7 @@ impl Drain {
                 self.unsubscribe(names).await
             }
             Command::Checkpoint(passed) => {
-                self.checkpoints.next.push(passed);
+                self.proof.add(Waiting::Checkpoint(passed));
                 self.prove_next().await
             }
         }
@@ -271,18 +273,19 @@ impl Drain {
             }
             self.last_name += 1;
             // One packet for each, as a packet has one number.
-            packets.push_back(subscription(name.clone(), self.last_name));
+            packets.push_back((self.last_name, subscription(name.clone(), self.last_name)));
             self.places.insert(self.last_name, None);
+            self.fresh.insert(self.last_name);
             self.names.insert(name, Name { times: 1, number: self.last_name });
         }
-        let Some(last) = packets.pop_back() else {
+        let Some((last_number, last)) = packets.pop_back() else {
             // The asker may have given up.
             done.send(()).unwrap_or(());
             return Ok(());
         };
-        self.subscribing.extend(packets.iter().map(|_| None));
-        self.subscribing.push_back(Some(done));
-        self.link_tx.buffer().extend(packets);
+        self.subscribing.extend(packets.iter().map(|(number, _)| (*number, None)));
+        self.subscribing.push_back((last_number, Some(done)));
+        self.link_tx.buffer().extend(packets.into_iter().map(|(_, packet)| packet));
         self.send(last).await
     }
 
@@ -292,7 +295,10 @@ impl Drain {
             let Some(known) = self.names.get_mut(&name) else { continue };
             known.times -= 1;
             if known.times == 0 {
-                self.places.remove(&known.number);
+                let number = known.number;
+                self.places.remove(&number);
+                self.fresh.remove(&number);
+                self.held.retain(|(name, _)| *name != number);
                 self.names.remove(&name);
                 filters.push(name);
             }
@@ -313,7 +319,7 @@ impl Drain {
                 Some(Notification::Forward(forward)) => self.note(&forward),
                 Some(Notification::Unschedule) => {
                     must_wake = true;
-                    self.checkpoints.clean_answers = 0;
+                    self.proof.disturb();
                     answers = 0;
                 }
                 Some(other) => match Option::<Packet>::from(other) {
@@ -322,10 +328,7 @@ impl Drain {
                         self.pings_under_way -= 1;
                     }
                     Some(Packet::SubAck(..)) => {
-                        if let Some(Some(done)) = self.subscribing.pop_front() {
-                            // The asker may have given up.
-                            done.send(()).unwrap_or(());
-                        }
+                        self.subscribed();
                     }
                     _ => {}
                 },
@@ -344,17 +347,47 @@ impl Drain {
         if must_wake && !(self.is_leaving && self.pings_under_way == 0) {
             self.link_rx.wake().await?;
         }
+        self.prove_next().await?;
         self.answered(answers).await
+    }
+
+    /// Takes a SUBACK.
+    fn subscribed(&mut self) {
+        let Some((name, done)) = self.subscribing.pop_front() else { return };
+        self.proof.add(Waiting::Name(name));
+        if let Some(done) = done {
+            // The asker may have given up.
+            done.send(()).unwrap_or(());
+        }
     }
 
     fn note(&mut self, forward: &Forward) {
         let Some(properties) = &forward.properties else { return };
+        let name = properties.subscription_identifiers.last().copied().unwrap_or_default();
         let number = properties.correlation_data.as_deref();
         if let Some(Ok(number)) = number.map(<[u8; 8]>::try_from) {
-            self.numbers.push(u64::from_be_bytes(number));
+            let number = u64::from_be_bytes(number);
+            if self.fresh.contains(&name) { self.hold(name, number) } else { self.numbers.push(number) }
         }
-        if let (Some((_, place)), Some(name)) = (forward.cursor, properties.subscription_identifiers.last()) {
-            self.note_place(*name, place);
+        if let Some((_, place)) = forward.cursor {
+            self.note_place(name, place);
+        }
+    }
+
+    /// Keeps what a new name brought: the message itself, for the gate gives its room back before long.
+    fn hold(&mut self, name: usize, number: u64) {
+        let Some(bus) = self.bus.upgrade() else { return };
+        let mut found = Vec::new();
+        bus.gate.find(std::iter::once(number), &mut found);
+        self.held.extend(found.into_iter().map(|message| (name, message)));
+    }
+
+    /// Hands over what new names brought, now that the older ones have caught up.
+    fn settle(&mut self, name: usize) {
+        if self.fresh.remove(&name) {
+            let settled = self.held.extract_if(.., |(of, _)| *of == name).map(|(_, message)| message);
+            self.found.extend(settled);
+            self.riders.hand_over(&mut self.found);
         }
     }
 
@@ -383,27 +416,32 @@ impl Drain {
         self.riders.hand_over(&mut self.found);
     }
 
-    /// Counts the PINGRESPs that came with no `Unschedule` behind them, and asks again until there are two in a row.
+    /// Counts the PINGRESPs that came with no `Unschedule` behind them, and asks again until that proves what waits.
     async fn answered(&mut self, answers: u8) -> Result<(), LinkError> {
-        if self.checkpoints.proving.is_empty() || self.pings_under_way > 0 {
+        if self.pings_under_way > 0 {
             return Ok(());
         }
-        self.checkpoints.clean_answers += answers;
-        if self.checkpoints.clean_answers < 2 {
-            return self.ping().await;
+        match self.proof.answer(answers) {
+            Next::Rest => Ok(()),
+            Next::Ask => self.ping().await,
+            Next::Proven(proven) => {
+                let mut passed = Vec::new();
+                for waiting in proven {
+                    match waiting {
+                        Waiting::Name(name) => self.settle(name),
+                        Waiting::Checkpoint(checkpoint) => passed.push(checkpoint),
+                    }
+                }
+                // Passed only now: what was held is handed over, too.
+                drop(passed);
+                self.prove_next().await
+            }
         }
-        self.checkpoints.proving.clear();
-        self.prove_next().await
     }
 
-    /// Begins to prove the checkpoints that wait, unless one is being proven.
+    /// Begins to prove what waits, unless a proof is under way.
     async fn prove_next(&mut self) -> Result<(), LinkError> {
-        if !self.checkpoints.proving.is_empty() || self.checkpoints.next.is_empty() {
-            return Ok(());
-        }
-        self.checkpoints.proving = std::mem::take(&mut self.checkpoints.next);
-        self.checkpoints.clean_answers = 0;
-        self.ping().await
+        if self.proof.begin() { self.ping().await } else { Ok(()) }
     }
 
     async fn ping(&mut self) -> Result<(), LinkError> {
