@@ -5,6 +5,10 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
 use support::mqtt::{Client, Connect, publish};
 use support::sensor::{weather, weather_topic};
 use support::{Hub, SOON, Site, wait_for};
@@ -129,6 +133,33 @@ fn what_waits_for_an_absent_client_survives_kill_9() {
     let mut client = Connect::new(5, "worker").persistent().open(hub.mqtt);
     assert!(client.session_present);
     receive_jobs(&mut client, 0..50);
+}
+
+#[test]
+fn retained_messages_that_change_faster_than_the_disk_syncs_do_not_keep_sessions_from_it() {
+    let site = Site::new();
+    let mut command = site.run_command_on_a_bad_disk();
+    command.env("SLOWSYNC_MS", "30");
+    let hub = site.start_with(command);
+    leave_subscribed(&hub, 5, "worker");
+    let is_seen = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = Connect::new(4, "state").open(hub.mqtt);
+            let begin = Instant::now();
+            while !is_seen.load(Ordering::Relaxed) && begin.elapsed() < 2 * SOON {
+                retain(&mut client, "state/now", format!("{:?}", begin.elapsed()).as_bytes());
+            }
+        });
+        wait_for("a retained row", SOON, || site.number("SELECT count(*) FROM retained") == 1);
+        publish_jobs(&hub, 0..10);
+        wait_for("the rows", SOON, || site.number("SELECT count(*) FROM session_message") == 10);
+        is_seen.store(true, Ordering::Relaxed);
+    });
+    hub.kill_9();
+    let hub = site.start();
+    let mut client = Connect::new(5, "worker").persistent().open(hub.mqtt);
+    receive_jobs(&mut client, 0..10);
 }
 
 #[test]

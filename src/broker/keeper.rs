@@ -20,7 +20,7 @@ use crate::store::{AckGate, Change, Content, Job, Ticket};
 const PAUSE: Duration = Duration::from_secs(5);
 /// The pause between two turns where something is.
 const PAUSE_URGENT: Duration = Duration::from_millis(50);
-/// What goes into one job, bytes.
+/// What goes into one job, bytes: one half for retained messages, the other for sessions.
 const JOB_BYTES_MAX: usize = 256 * 1024;
 
 /// Tells the keeper that there is something to do.
@@ -62,13 +62,16 @@ pub(super) struct Keeper {
     jobs: u64,
     /// The clients whose sessions the store has.
     stored: HashSet<Arc<str>>,
+    /// The clients whose sessions are next, each once before any comes again.
+    turn: VecDeque<Arc<str>>,
 }
 
 impl Keeper {
     /// Makes the keeper of a broker whose store has sessions of these clients.
     pub(super) fn new(broker: Arc<Broker>, stored: HashSet<Arc<str>>) -> Keeper {
         let committed: Arc<Notify> = Arc::default();
-        Keeper { broker, gate: Arc::new(AckGate::new(committed.clone())), committed, jobs: 0, stored }
+        let gate = Arc::new(AckGate::new(committed.clone()));
+        Keeper { broker, gate, committed, jobs: 0, stored, turn: VecDeque::new() }
     }
 
     /// Keeps what changes until `stop`, and what is left then.
@@ -93,28 +96,27 @@ impl Keeper {
         self.hand_over().await;
     }
 
-    /// Hands over all that has changed, and returns once it is on disk, or the store takes no more.
+    /// Hands over all that has changed, and returns once it is on disk, or the store takes no more. Each job has room for
+    /// both, so that retained messages that change faster than the disk syncs do not keep the sessions from it.
     async fn hand_over(&mut self) {
         loop {
-            let mut changes = self.broker.retained.take_changes(JOB_BYTES_MAX);
-            if changes.is_empty() {
-                changes = self.take_session_changes();
-            }
+            let mut changes = self.broker.retained.take_changes(JOB_BYTES_MAX / 2);
+            changes.extend(self.take_session_changes());
             if changes.is_empty() || self.store(changes).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Takes the changes of sessions, until there are enough for one job.
+    /// Takes the changes of sessions, until there are enough for half a job.
     fn take_session_changes(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut bytes = 0;
-        while bytes < JOB_BYTES_MAX {
-            let mut clients = self.broker.changed.sessions();
-            let Some(client) = clients.iter().next().cloned() else { break };
-            clients.remove(&client);
-            drop(clients);
+        while bytes < JOB_BYTES_MAX / 2 {
+            if self.turn.is_empty() {
+                self.turn.extend(self.broker.changed.sessions().drain());
+            }
+            let Some(client) = self.turn.pop_front() else { break };
             let of_session = self.broker.registry.session(&client).and_then(|session| session.take_changes());
             let of_session = match of_session {
                 Some(of_session) => {
