@@ -180,6 +180,29 @@ fn what_was_in_flight_comes_again_with_its_packet_id() {
 }
 
 #[test]
+fn a_packet_id_that_a_client_may_still_hold_is_not_given_to_another_message_after_kill_9() {
+    let site = Site::new();
+    let hub = site.start();
+    let mut client = Connect::new(4, "worker").persistent().open(hub.mqtt);
+    client.subscribe("jobs/#", 2);
+    wait_for("the session", SOON, || site.number("SELECT count(*) FROM session WHERE state LIKE '%jobs/#%'") == 1);
+    publish_jobs(&hub, 0..4);
+    let held: Vec<_> = (0..4).map(|_| client.receive_unacked()).map(|message| message.id).collect();
+    hub.kill_9();
+    let hub = site.start();
+    publish_jobs(&hub, 4..8);
+    let mut client = Connect::new(4, "worker").persistent().open(hub.mqtt);
+    let mut new = 0;
+    while new < 4 {
+        let message = client.receive_unacked();
+        if !message.dup {
+            new += 1;
+            assert!(!held.contains(&message.id), "id {} is used again", message.id);
+        }
+    }
+}
+
+#[test]
 fn a_qos_2_reading_that_is_sent_again_without_a_mark_after_a_restart_is_stored_once() {
     let site = Site::new();
     let hub = site.start();

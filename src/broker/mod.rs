@@ -234,7 +234,10 @@ impl Running {
     pub async fn keep_the_last(&mut self, deadline: Duration) {
         self.keeping.cancel();
         if tokio::time::timeout(deadline, &mut self.keeper).await.is_err() {
-            tracing::warn!("the database was not written in time: the last changes of retained messages are not kept");
+            tracing::warn!(
+                "the database was not written in time: the last changes of retained messages and sessions are lost, and \
+                 acknowledged messages with them that wait for clients that are away"
+            );
         }
     }
 

@@ -396,7 +396,9 @@ impl Outbound {
         let mut outbound = Outbound { rows: Rows::restored(last_number), ..Outbound::default() };
         outbound.bytes = messages.iter().map(Queued::bytes).sum();
         outbound.released = exchanges.released.iter().copied().collect();
-        outbound.last_id = exchanges.last_id;
+        // After `kill -9` the ids of the last seconds are not known. A client may still hold one of them as received, and
+        // would take another message under it for a repetition: so new ones begin half the numbers away.
+        outbound.last_id = exchanges.last_id.wrapping_add(1 << 15);
         let mut waiting: VecDeque<Queued> = messages.into();
         for &(number, id) in &exchanges.in_flight {
             let place = waiting.iter().position(|queued| queued.number == number);
