@@ -163,6 +163,33 @@ fn retained_messages_that_change_faster_than_the_disk_syncs_do_not_keep_sessions
 }
 
 #[test]
+fn states_at_qos_0_that_change_all_the_time_do_not_wear_out_a_slow_disk() {
+    let site = Site::new();
+    let mut command = site.run_command_on_a_bad_disk();
+    command.env("SLOWSYNC_MS", "30");
+    let hub = site.start_with(command);
+    let commits = || {
+        let output = site.command("status").arg("--json").output().unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["figures"]["commits"].as_u64().unwrap()
+    };
+    let mut client = Connect::new(4, "state").open(hub.mqtt);
+    let before = commits();
+    let begin = Instant::now();
+    for number in 0.. {
+        let mut bytes = publish(4, b"state/now", format!("{number}").as_bytes(), 0, 0, false);
+        bytes[0] |= 0x01;
+        client.send(&bytes).unwrap();
+        client.ping();
+        if begin.elapsed().as_secs() >= 3 {
+            break;
+        }
+    }
+    let written = commits() - before;
+    assert!(written <= 5, "{written} transactions in 3 s");
+}
+
+#[test]
 fn what_was_in_flight_comes_again_with_its_packet_id() {
     let site = Site::new();
     let hub = site.start();

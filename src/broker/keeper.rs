@@ -54,6 +54,17 @@ impl Changed {
     }
 }
 
+/// What was handed to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handed {
+    /// Nothing: nothing has changed, or the store takes no more.
+    Nothing,
+    /// All that had changed.
+    All,
+    /// A job as large as they get.
+    PerhapsNotAll,
+}
+
 /// The keeper's side of the queue to the store.
 pub(super) struct Keeper {
     broker: Arc<Broker>,
@@ -81,7 +92,7 @@ impl Keeper {
         while stop.run_until_cancelled(changed.any.notified()).await.is_some() {
             changed.is_urgent.store(false, Ordering::Release);
             let start = Instant::now();
-            self.hand_over().await;
+            while self.hand_over().await == Handed::PerhapsNotAll {}
             let pause = async {
                 tokio::time::sleep(PAUSE_URGENT).await;
                 if !changed.is_urgent.load(Ordering::Acquire) {
@@ -93,19 +104,20 @@ impl Keeper {
                 break;
             }
         }
-        self.hand_over().await;
+        while self.hand_over().await != Handed::Nothing {}
     }
 
-    /// Hands over all that has changed, and returns once it is on disk, or the store takes no more. Each job has room for
-    /// both, so that retained messages that change faster than the disk syncs do not keep the sessions from it.
-    async fn hand_over(&mut self) {
-        loop {
-            let mut changes = self.broker.retained.take_changes(JOB_BYTES_MAX / 2);
-            changes.extend(self.take_session_changes());
-            if changes.is_empty() || self.store(changes).await.is_err() {
-                return;
-            }
+    /// Hands over one job of what has changed, and returns once it is on disk, or the store takes no more. It has room for
+    /// retained messages and sessions, so that neither, changing faster than the disk syncs, keeps the other from it. What
+    /// changes meanwhile is for the next turn, or the store would be written without a pause.
+    async fn hand_over(&mut self) -> Handed {
+        let mut changes = self.broker.retained.take_changes(JOB_BYTES_MAX / 2);
+        changes.extend(self.take_session_changes());
+        let is_large = changes.iter().map(Change::bytes).sum::<usize>() >= JOB_BYTES_MAX / 2;
+        if changes.is_empty() || self.store(changes).await.is_err() {
+            return Handed::Nothing;
         }
+        if is_large { Handed::PerhapsNotAll } else { Handed::All }
     }
 
     /// Takes the changes of sessions, until there are enough for half a job.
