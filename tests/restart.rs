@@ -5,6 +5,10 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
 use support::mqtt::{Client, Connect, publish};
 use support::sensor::{weather, weather_topic};
 use support::{Hub, SOON, Site, wait_for};
@@ -132,6 +136,60 @@ fn what_waits_for_an_absent_client_survives_kill_9() {
 }
 
 #[test]
+fn retained_messages_that_change_faster_than_the_disk_syncs_do_not_keep_sessions_from_it() {
+    let site = Site::new();
+    let mut command = site.run_command_on_a_bad_disk();
+    command.env("SLOWSYNC_MS", "30");
+    let hub = site.start_with(command);
+    leave_subscribed(&hub, 5, "worker");
+    let is_seen = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = Connect::new(4, "state").open(hub.mqtt);
+            let begin = Instant::now();
+            while !is_seen.load(Ordering::Relaxed) && begin.elapsed() < 2 * SOON {
+                retain(&mut client, "state/now", format!("{:?}", begin.elapsed()).as_bytes());
+            }
+        });
+        wait_for("a retained row", SOON, || site.number("SELECT count(*) FROM retained") == 1);
+        publish_jobs(&hub, 0..10);
+        wait_for("the rows", SOON, || site.number("SELECT count(*) FROM session_message") == 10);
+        is_seen.store(true, Ordering::Relaxed);
+    });
+    hub.kill_9();
+    let hub = site.start();
+    let mut client = Connect::new(5, "worker").persistent().open(hub.mqtt);
+    receive_jobs(&mut client, 0..10);
+}
+
+#[test]
+fn states_at_qos_0_that_change_all_the_time_do_not_wear_out_a_slow_disk() {
+    let site = Site::new();
+    let mut command = site.run_command_on_a_bad_disk();
+    command.env("SLOWSYNC_MS", "30");
+    let hub = site.start_with(command);
+    let commits = || {
+        let output = site.command("status").arg("--json").output().unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["figures"]["commits"].as_u64().unwrap()
+    };
+    let mut client = Connect::new(4, "state").open(hub.mqtt);
+    let before = commits();
+    let begin = Instant::now();
+    for number in 0.. {
+        let mut bytes = publish(4, b"state/now", format!("{number}").as_bytes(), 0, 0, false);
+        bytes[0] |= 0x01;
+        client.send(&bytes).unwrap();
+        client.ping();
+        if begin.elapsed().as_secs() >= 3 {
+            break;
+        }
+    }
+    let written = commits() - before;
+    assert!(written <= 5, "{written} transactions in 3 s");
+}
+
+#[test]
 fn what_was_in_flight_comes_again_with_its_packet_id() {
     let site = Site::new();
     let hub = site.start();
@@ -145,6 +203,29 @@ fn what_was_in_flight_comes_again_with_its_packet_id() {
     for before in first {
         let again = client.receive_unacked();
         assert_eq!((again.id, &again.payload, again.dup), (before.id, &before.payload, true));
+    }
+}
+
+#[test]
+fn a_packet_id_that_a_client_may_still_hold_is_not_given_to_another_message_after_kill_9() {
+    let site = Site::new();
+    let hub = site.start();
+    let mut client = Connect::new(4, "worker").persistent().open(hub.mqtt);
+    client.subscribe("jobs/#", 2);
+    wait_for("the session", SOON, || site.number("SELECT count(*) FROM session WHERE state LIKE '%jobs/#%'") == 1);
+    publish_jobs(&hub, 0..4);
+    let held: Vec<_> = (0..4).map(|_| client.receive_unacked()).map(|message| message.id).collect();
+    hub.kill_9();
+    let hub = site.start();
+    publish_jobs(&hub, 4..8);
+    let mut client = Connect::new(4, "worker").persistent().open(hub.mqtt);
+    let mut new = 0;
+    while new < 4 {
+        let message = client.receive_unacked();
+        if !message.dup {
+            new += 1;
+            assert!(!held.contains(&message.id), "id {} is used again", message.id);
+        }
     }
 }
 

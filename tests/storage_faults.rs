@@ -265,13 +265,9 @@ fn a_database_in_a_missing_directory_is_told_with_its_path() {
 #[test]
 fn a_disk_whose_syncs_fail_for_a_while_loses_nothing_and_doubles_nothing() {
     let site = Site::new();
-    let shim = site.file("failsync.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/failsync.c");
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(source).arg("-ldl").status();
-    assert!(built.expect("a C compiler, as for the build").success());
     let fault = site.file("fault");
-    let mut command = site.run_command();
-    command.env("LD_PRELOAD", &shim).env("FAILSYNC", &fault);
+    let mut command = site.run_command_on_a_bad_disk();
+    command.env("FAILSYNC", &fault);
     let hub = site.start_with(command);
     let fleet = Fleet::start(hub.mqtt, 0, Load::qos1(5));
     let telling = Fleet::start(hub.mqtt, 100, Load::qos0(3));

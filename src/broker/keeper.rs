@@ -20,7 +20,7 @@ use crate::store::{AckGate, Change, Content, Job, Ticket};
 const PAUSE: Duration = Duration::from_secs(5);
 /// The pause between two turns where something is.
 const PAUSE_URGENT: Duration = Duration::from_millis(50);
-/// What goes into one job, bytes.
+/// What goes into one job, bytes: one half for retained messages, the other for sessions.
 const JOB_BYTES_MAX: usize = 256 * 1024;
 
 /// Tells the keeper that there is something to do.
@@ -55,6 +55,17 @@ impl Changed {
     }
 }
 
+/// What was handed to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handed {
+    /// Nothing: nothing has changed, or the store takes no more.
+    Nothing,
+    /// All that had changed.
+    All,
+    /// A job as large as they get.
+    PerhapsNotAll,
+}
+
 /// The keeper's side of the queue to the store.
 pub(super) struct Keeper {
     broker: Arc<Broker>,
@@ -63,13 +74,16 @@ pub(super) struct Keeper {
     jobs: u64,
     /// The clients whose sessions the store has.
     stored: HashSet<Arc<str>>,
+    /// The clients whose sessions are next, each once before any comes again.
+    turn: VecDeque<Arc<str>>,
 }
 
 impl Keeper {
     /// Makes the keeper of a broker whose store has sessions of these clients.
     pub(super) fn new(broker: Arc<Broker>, stored: HashSet<Arc<str>>) -> Keeper {
         let committed: Arc<Notify> = Arc::default();
-        Keeper { broker, gate: Arc::new(AckGate::new(committed.clone())), committed, jobs: 0, stored }
+        let gate = Arc::new(AckGate::new(committed.clone()));
+        Keeper { broker, gate, committed, jobs: 0, stored, turn: VecDeque::new() }
     }
 
     /// Keeps what changes until `stop`, and what is left then.
@@ -79,7 +93,7 @@ impl Keeper {
         while stop.run_until_cancelled(changed.any.notified()).await.is_some() {
             changed.is_urgent.store(false, Ordering::Release);
             let start = Instant::now();
-            self.hand_over().await;
+            while self.hand_over().await == Handed::PerhapsNotAll {}
             let pause = async {
                 tokio::time::sleep(PAUSE_URGENT).await;
                 if !changed.is_urgent.load(Ordering::Acquire) {
@@ -91,31 +105,31 @@ impl Keeper {
                 break;
             }
         }
-        self.hand_over().await;
+        while self.hand_over().await != Handed::Nothing {}
     }
 
-    /// Hands over all that has changed, and returns once it is on disk, or the store takes no more.
-    async fn hand_over(&mut self) {
-        loop {
-            let mut changes = self.broker.retained.take_changes(JOB_BYTES_MAX);
-            if changes.is_empty() {
-                changes = self.take_session_changes();
-            }
-            if changes.is_empty() || self.store(changes).await.is_err() {
-                return;
-            }
+    /// Hands over one job of what has changed, and returns once it is on disk, or the store takes no more. It has room for
+    /// retained messages and sessions, so that neither, changing faster than the disk syncs, keeps the other from it. What
+    /// changes meanwhile is for the next turn, or the store would be written without a pause.
+    async fn hand_over(&mut self) -> Handed {
+        let mut changes = self.broker.retained.take_changes(JOB_BYTES_MAX / 2);
+        changes.extend(self.take_session_changes());
+        let is_large = changes.iter().map(Change::bytes).sum::<usize>() >= JOB_BYTES_MAX / 2;
+        if changes.is_empty() || self.store(changes).await.is_err() {
+            return Handed::Nothing;
         }
+        if is_large { Handed::PerhapsNotAll } else { Handed::All }
     }
 
-    /// Takes the changes of sessions, until there are enough for one job.
+    /// Takes the changes of sessions, until there are enough for half a job.
     fn take_session_changes(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut bytes = 0;
-        while bytes < JOB_BYTES_MAX {
-            let mut clients = self.broker.changed.sessions();
-            let Some(client) = clients.iter().next().cloned() else { break };
-            clients.remove(&client);
-            drop(clients);
+        while bytes < JOB_BYTES_MAX / 2 {
+            if self.turn.is_empty() {
+                self.turn.extend(self.broker.changed.sessions().drain());
+            }
+            let Some(client) = self.turn.pop_front() else { break };
             let of_session = self.broker.registry.session(&client).and_then(|session| session.take_changes());
             let of_session = match of_session {
                 Some(of_session) => {

@@ -240,7 +240,10 @@ impl Running {
             (&mut self.keeper).await
         };
         if tokio::time::timeout(deadline, kept).await.is_err() {
-            tracing::warn!("the database was not written in time: the last changes of retained messages are not kept");
+            tracing::warn!(
+                "the database was not written in time: the last changes of retained messages and sessions are lost, and \
+                 acknowledged messages with them that wait for clients that are away"
+            );
         }
     }
 

@@ -36,7 +36,7 @@ const LOST: &str = "a subscriber has left that could not keep up: so many messag
 const TOO_LARGE: &str = "messages are dropped that are larger than the packets that their subscriber takes";
 
 /// A subscription with its options.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     /// The topic filter, or the whole name of a shared subscription, `$share/NAME/FILTER`.
     pub filter: ByteString,
@@ -182,27 +182,34 @@ impl Session {
         let mut state = self.lock();
         let known = state.subscriptions.iter().chain(&state.shared);
         let weight: usize = known.map(|known| topic::weight(&known.filter)).sum();
-        state.touch(Touched::Surely);
         let list = state.list(&subscription.filter);
         if let Some(known) = list.iter_mut().find(|known| known.filter == subscription.filter) {
-            *known = Subscription { since: known.since, ..subscription };
+            let changed = Subscription { since: known.since, ..subscription };
+            if *known != changed {
+                *known = changed;
+                state.touch(Touched::Surely);
+            }
             return Some(false);
         }
         if weight + topic::weight(&subscription.filter) > self.limits.subscriptions {
             return None;
         }
         list.push(subscription);
+        state.touch(Touched::Surely);
         Some(true)
     }
 
     /// Removes a subscription; tells whether there was one.
     pub fn remove(&self, filter: &str) -> bool {
         let mut state = self.lock();
-        state.touch(Touched::Surely);
         let list = state.list(filter);
         let before = list.len();
         list.retain(|known| known.filter != filter);
-        list.len() < before
+        let existed = list.len() < before;
+        if existed {
+            state.touch(Touched::Surely);
+        }
+        existed
     }
 
     /// Queues the retained messages that a subscription finds.

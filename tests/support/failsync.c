@@ -1,9 +1,11 @@
-/* A disk whose write-ahead log cannot be synced, imitated: an LD_PRELOAD shim in which fsync and fdatasync fail with EIO
- * while the file that FAILSYNC names exists. Built and loaded by tests/storage_faults.rs; no part of the hub. */
+/* A disk that cannot be synced, or is slow to, imitated: an LD_PRELOAD shim in which fsync and fdatasync fail with EIO
+ * while the file that FAILSYNC names exists, and take SLOWSYNC_MS milliseconds longer. Built and loaded by tests; no part
+ * of the hub. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef int (*sync_call)(int);
@@ -13,6 +15,12 @@ static int perhaps(const char *name, int fd) {
     if (fault != NULL && access(fault, F_OK) == 0) {
         errno = EIO;
         return -1;
+    }
+    const char *slow = getenv("SLOWSYNC_MS");
+    if (slow != NULL) {
+        long ms = atol(slow);
+        struct timespec pause = {ms / 1000, ms % 1000 * 1000000};
+        nanosleep(&pause, NULL);
     }
     sync_call real = (sync_call)dlsym(RTLD_NEXT, name);
     if (real == NULL) {

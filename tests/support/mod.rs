@@ -119,6 +119,17 @@ impl Site {
         command
     }
 
+    /// Returns `run` on a disk whose syncs fail or are slow, as FAILSYNC and SLOWSYNC_MS in its environment say.
+    pub fn run_command_on_a_bad_disk(&self) -> Command {
+        let shim = self.file("failsync.so");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/failsync.c");
+        let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(source).arg("-ldl").status();
+        assert!(built.expect("a C compiler, as for the build").success());
+        let mut command = self.run_command();
+        command.env("LD_PRELOAD", &shim);
+        command
+    }
+
     pub fn start(&self) -> Hub {
         self.start_with(self.run_command())
     }

@@ -46,12 +46,14 @@ impl Link {
         let before = self.bus.subscribed.fetch_add(weight, Ordering::AcqRel);
         self.subscribed.fetch_add(weight, Ordering::AcqRel);
         let names = || filters.iter().map(|filter| self.bus.names.of_filter(filter)).collect();
-        let subscribed = if before + weight > self.bus.filters_max {
-            Err(BusError::TooManyFilters(self.bus.filters_max))
-        } else {
-            self.subscribe_names(names()).await
-        };
+        if before + weight > self.bus.filters_max {
+            self.count_off(weight);
+            return Err(BusError::TooManyFilters(self.bus.filters_max));
+        }
+        let subscribed = self.subscribe_names(names()).await;
         if subscribed.is_err() {
+            // The router may still come to it.
+            self.trunk.unsubscribe(self.seat, names());
             self.count_off(weight);
         }
         subscribed
