@@ -7,7 +7,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
@@ -30,6 +30,8 @@ use crate::store::{Kept, Queue, Reader, Settings, StoreError, Writer};
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
 /// SQLite's busy timeout to it, and all has to end within 10 s.
 const STORE_END_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long the start may wait for what the broker keeps over a restart.
+const KEPT_READ_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long the broker may take to hand its last changes to the store.
 const KEEP_TIME_MAX: Duration = Duration::from_secs(1);
 const SESSIONS_END_TIME_MAX: Duration = Duration::from_millis(1500);
@@ -265,17 +267,24 @@ impl Hub {
     }
 }
 
-/// Reads what the broker keeps over a restart; a database that cannot be read now is no reason not to start.
-async fn kept(database: &Path) -> Kept {
-    let path = database.to_owned();
-    let read = tokio::task::spawn_blocking(move || Reader::open(&path)?.kept()).await;
-    match read {
-        Ok(Ok(kept)) => kept,
-        Ok(Err(error)) => {
-            warn!("{error}; the hub starts without them");
-            Kept::default()
+/// Reads what the broker keeps over a restart, for a while if another program keeps it from that; then the hub starts
+/// without, `None`, for readings must not wait.
+async fn kept(database: &Path) -> Option<Kept> {
+    let deadline = Instant::now() + KEPT_READ_TIME_MAX;
+    loop {
+        let path = database.to_owned();
+        let read = tokio::task::spawn_blocking(move || Reader::open(&path)?.kept()).await;
+        match read {
+            Ok(Ok(kept)) => return Some(kept),
+            Ok(Err(error)) if Instant::now() >= deadline => {
+                warn!(
+                    "{error}; the hub starts without them: clients find no session, and retained messages are missing"
+                );
+                return None;
+            }
+            Ok(Err(_)) => tokio::time::sleep(ROUTER_LOOK_INTERVAL).await,
+            Err(_) => return None,
         }
-        Err(_) => Kept::default(),
     }
 }
 

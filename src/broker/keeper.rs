@@ -31,6 +31,8 @@ pub(super) struct Changed {
     is_urgent: AtomicBool,
     /// The clients whose sessions have changed.
     sessions: Mutex<HashSet<Arc<str>>>,
+    /// Whether the store may have rows of topics and clients that nobody here knows of: it could not be read at the start.
+    rows_unknown: AtomicBool,
 }
 
 impl Changed {
@@ -47,6 +49,16 @@ impl Changed {
     pub(super) fn note_session(&self, client: &Arc<str>, urgent: bool) {
         self.sessions().insert(client.clone());
         self.note(urgent);
+    }
+
+    /// Notes that nobody knows what rows the store has.
+    pub(super) fn forget_rows(&self) {
+        self.rows_unknown.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whether the store may have rows that nobody knows of.
+    pub(super) fn rows_are_unknown(&self) -> bool {
+        self.rows_unknown.load(Ordering::Relaxed)
     }
 
     /// Returns the clients whose sessions have changed, locked.
@@ -136,7 +148,9 @@ impl Keeper {
                     self.stored.insert(client);
                     of_session
                 }
-                None if self.stored.remove(&client) => vec![Change::Forget { client }],
+                None if self.stored.remove(&client) || self.broker.changed.rows_are_unknown() => {
+                    vec![Change::Forget { client }]
+                }
                 None => continue,
             };
             bytes += of_session.iter().map(Change::bytes).sum::<usize>();

@@ -142,7 +142,7 @@ impl Running {
         settings: config::Broker,
         ingest: Arc<Ingest>,
         queue: Arc<Queue>,
-        kept: Kept,
+        kept: Option<Kept>,
     ) -> Result<Running, BrokerError> {
         let auth = Auth::load(&settings)?;
         for warning in auth.warnings() {
@@ -180,6 +180,10 @@ impl Running {
             started_ms: now_ms(),
             client_ids: AtomicU64::new(0),
         });
+        if kept.is_none() {
+            broker.changed.forget_rows();
+        }
+        let kept = kept.unwrap_or_default();
         let stored = kept.sessions.iter().map(|session| session.client.clone()).collect();
         restore::restore(&broker, kept).await;
         let (listeners, tasks) = (TaskTracker::new(), TaskTracker::new());

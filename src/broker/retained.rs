@@ -53,6 +53,9 @@ impl Retained {
     pub fn set(&self, message: &Arc<Message>) -> Result<(), Full> {
         let mut kept = self.lock();
         kept.remove(&message.topic);
+        if self.changed.rows_are_unknown() {
+            kept.differs.insert(message.topic.clone());
+        }
         self.changed.note(message.qos > QoS::AtMostOnce);
         if message.payload.is_empty() {
             return Ok(());

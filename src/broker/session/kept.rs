@@ -72,6 +72,10 @@ impl Session {
         let away_since_ms = is_away.then(now_ms);
         match &mut state.keeping {
             Some(keeping) => (keeping.expiry, keeping.away_since_ms) = (expiry, away_since_ms),
+            // A session of the same client may be in the store that ends with this one's beginning.
+            None if expiry.is_zero() && self.changed.rows_are_unknown() => {
+                self.changed.note_session(&self.client, false)
+            }
             None if expiry.is_zero() => {}
             None => {
                 let keeping = Keeping { expiry, away_since_ms, is_stored: false, noted: Touched::No };
