@@ -30,10 +30,11 @@ use crate::store::{Kept, Queue, Reader, Settings, StoreError, Writer};
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
 /// SQLite's busy timeout to it, and all has to end within 10 s.
 const STORE_END_TIME_MAX: Duration = Duration::from_secs(3);
+const STORE_END_TIME_LATE: Duration = Duration::from_millis(500);
 /// How long the start may wait for what the broker keeps over a restart.
 const KEPT_READ_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long the broker may take to hand its last changes to the store.
-const KEEP_TIME_MAX: Duration = Duration::from_secs(1);
+const KEEP_TIME_MAX: Duration = Duration::from_secs(4);
 const SESSIONS_END_TIME_MAX: Duration = Duration::from_millis(1500);
 const WRITER: &str = "the thread that writes to the database";
 const ROUTER_LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -69,6 +70,12 @@ pub enum HubError {
         /// The system's words.
         source: std::io::Error,
     },
+    /// The database took too long for what the broker keeps over a restart.
+    #[error(
+        "the database was not written in time: the last changes of retained messages and sessions are lost, and with \
+         them acknowledged messages that wait for clients that are away; readings are stored"
+    )]
+    NotKept,
     /// A second signal came while the hub stopped.
     #[error("stopped at once by a second signal; what was not acked will be sent again")]
     Hurried,
@@ -244,11 +251,13 @@ impl Hub {
     async fn stop(mut self, ended: Ended) -> Result<(), HubError> {
         info!("stationhub stops");
         self.broker.stop_reading().await;
-        self.broker.keep_the_last(KEEP_TIME_MAX).await;
+        let all_kept = self.broker.keep_the_last(KEEP_TIME_MAX).await;
+        // Where the store was too slow for that, it has had its time.
+        let store_time = if all_kept { STORE_END_TIME_MAX } else { STORE_END_TIME_LATE };
         let (unexpected, written) = match ended {
             Ended::Writer(end) => (Some(WRITER), end),
-            Ended::Router => (Some("the message router"), self.writer.stop(STORE_END_TIME_MAX).await),
-            Ended::BySignal => (None, self.writer.stop(STORE_END_TIME_MAX).await),
+            Ended::Router => (Some("the message router"), self.writer.stop(store_time).await),
+            Ended::BySignal => (None, self.writer.stop(store_time).await),
         };
         self.broker.end_sessions(SESSIONS_END_TIME_MAX).await;
         self.health.final_line();
@@ -259,6 +268,7 @@ impl Hub {
             (Some(Err(source)), _) => Err(HubError::Store { path: self.database, source }),
             (None, _) => Err(HubError::PartEnded(WRITER)),
             (Some(Ok(())), Some(part)) => Err(HubError::PartEnded(part)),
+            (Some(Ok(())), None) if !all_kept => Err(HubError::NotKept),
             (Some(Ok(())), None) => {
                 info!("stationhub has stopped");
                 Ok(())

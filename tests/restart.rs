@@ -7,11 +7,11 @@ mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use support::mqtt::{Client, Connect, publish};
 use support::sensor::{weather, weather_topic};
-use support::{Hub, SOON, Site, wait_for};
+use support::{Hub, SOON, Signal, Site, wait_for};
 
 /// Publishes with the retain flag at QoS 1 and waits for the ack.
 fn retain(client: &mut Client, topic: &str, payload: &[u8]) {
@@ -288,7 +288,7 @@ fn a_shared_subscription_is_shared_after_a_restart_too() {
     assert_eq!(one.receive().payload, b"1");
     let mut two = Connect::new(5, "two").persistent().open(hub.mqtt);
     two.ping();
-    assert!(two.read(std::time::Duration::from_millis(200)).is_err(), "one member alone gets a message");
+    assert!(two.read(Duration::from_millis(200)).is_err(), "one member alone gets a message");
 }
 
 #[test]
@@ -330,4 +330,37 @@ fn a_subscription_that_has_no_room_after_a_restart_is_not_taken_for_one_that_sta
     let mut publisher = Connect::new(4, "publisher").open(hub.mqtt);
     publisher.publish_through("a", b"1", 1);
     assert_eq!(client.receive().payload, b"1");
+}
+
+#[test]
+fn a_lock_that_outlasts_the_stop_is_told_and_one_that_does_not_loses_nothing() {
+    for (held, code) in [(Duration::from_secs(2), Some(0)), (Duration::from_secs(60), Some(1))] {
+        let site = Site::new();
+        let mut hub = site.start();
+        leave_subscribed(&hub, 4, "worker");
+        wait_for("the session", SOON, || site.number("SELECT count(*) FROM session") == 1);
+        let other = rusqlite::Connection::open(site.db()).unwrap();
+        other.busy_timeout(SOON).unwrap();
+        other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        publish_jobs(&hub, 0..200);
+        hub.signal(Signal::TERM);
+        let told = Instant::now();
+        let mut other = Some(other);
+        wait_for("the end of the hub", SOON, || {
+            if told.elapsed() >= held
+                && let Some(other) = other.take()
+            {
+                other.execute_batch("COMMIT").unwrap();
+            }
+            !hub.is_running()
+        });
+        assert_eq!(hub.wait_exit(SOON).code(), code, "held for {held:?}: {}", hub.log());
+        assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
+        let kept = if code == Some(0) { 200 } else { 0 };
+        drop(other);
+        assert_eq!(site.number("SELECT count(*) FROM session_message"), kept);
+        if kept == 0 {
+            assert!(!hub.said_since(0, &[" error ", "retained messages and sessions"]).is_empty(), "{}", hub.log());
+        }
+    }
 }

@@ -22,6 +22,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_URGENT: Duration = Duration::from_millis(50);
 /// What goes into one job, bytes: one half for retained messages, the other for sessions.
 const JOB_BYTES_MAX: usize = 256 * 1024;
+/// What goes into one of the last jobs: readings do not wait behind it any more, and a slow disk has time for few.
+const LAST_JOB_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Tells the keeper that there is something to do.
 #[derive(Debug, Default)]
@@ -105,7 +107,7 @@ impl Keeper {
         while stop.run_until_cancelled(changed.any.notified()).await.is_some() {
             changed.is_urgent.store(false, Ordering::Release);
             let start = Instant::now();
-            while self.hand_over().await == Handed::PerhapsNotAll {}
+            while self.hand_over(JOB_BYTES_MAX).await == Handed::PerhapsNotAll {}
             let pause = async {
                 tokio::time::sleep(PAUSE_URGENT).await;
                 if !changed.is_urgent.load(Ordering::Acquire) {
@@ -117,27 +119,27 @@ impl Keeper {
                 break;
             }
         }
-        while self.hand_over().await != Handed::Nothing {}
+        while self.hand_over(LAST_JOB_BYTES_MAX).await != Handed::Nothing {}
     }
 
     /// Hands over one job of what has changed, and returns once it is on disk, or the store takes no more. It has room for
     /// retained messages and sessions, so that neither, changing faster than the disk syncs, keeps the other from it. What
     /// changes meanwhile is for the next turn, or the store would be written without a pause.
-    async fn hand_over(&mut self) -> Handed {
-        let mut changes = self.broker.retained.take_changes(JOB_BYTES_MAX / 2);
-        changes.extend(self.take_session_changes());
-        let is_large = changes.iter().map(Change::bytes).sum::<usize>() >= JOB_BYTES_MAX / 2;
+    async fn hand_over(&mut self, job_bytes_max: usize) -> Handed {
+        let mut changes = self.broker.retained.take_changes(job_bytes_max / 2);
+        changes.extend(self.take_session_changes(job_bytes_max / 2));
+        let is_large = changes.iter().map(Change::bytes).sum::<usize>() >= job_bytes_max / 2;
         if changes.is_empty() || self.store(changes).await.is_err() {
             return Handed::Nothing;
         }
         if is_large { Handed::PerhapsNotAll } else { Handed::All }
     }
 
-    /// Takes the changes of sessions, until there are enough for half a job.
-    fn take_session_changes(&mut self) -> Vec<Change> {
+    /// Takes the changes of sessions, about `bytes_max` of them.
+    fn take_session_changes(&mut self, bytes_max: usize) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut bytes = 0;
-        while bytes < JOB_BYTES_MAX / 2 {
+        while bytes < bytes_max {
             if self.turn.is_empty() {
                 self.turn.extend(self.broker.changed.sessions().drain());
             }

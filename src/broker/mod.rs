@@ -235,20 +235,16 @@ impl Running {
         }
     }
 
-    /// Hands the last changes of retained messages and sessions to the store, within `deadline`.
-    pub async fn keep_the_last(&mut self, deadline: Duration) {
+    /// Hands the last changes of retained messages and sessions to the store; false where `deadline` is over before all is
+    /// on disk.
+    pub async fn keep_the_last(&mut self, deadline: Duration) -> bool {
         let kept = async {
             // What was acked a moment ago may still be on its way to the sessions.
             self.broker.bus.all_read().await;
             self.keeping.cancel();
             (&mut self.keeper).await
         };
-        if tokio::time::timeout(deadline, kept).await.is_err() {
-            tracing::warn!(
-                "the database was not written in time: the last changes of retained messages and sessions are lost, and \
-                 acknowledged messages with them that wait for clients that are away"
-            );
-        }
+        tokio::time::timeout(deadline, kept).await.is_ok()
     }
 
     /// Lets every session send the acks that are due, and ends it; waits for all within `deadline`.

@@ -32,6 +32,8 @@ pub(super) use self::kept::Restored;
 /// How often it is said that a subscriber cannot keep up.
 const DROPPED_LINE_INTERVAL: Duration = Duration::from_secs(60);
 const QUEUE_FULL: &str = "a subscriber cannot keep up: its queue is full and messages to it are dropped";
+const ALL_FULL: &str = "messages to a subscriber are dropped: as much waits for all clients together as \
+                        broker.limits.queued_bytes allows";
 const LOST: &str = "a subscriber has left that could not keep up: so many messages were lost to its session";
 const TOO_LARGE: &str = "messages are dropped that are larger than the packets that their subscriber takes";
 
@@ -245,7 +247,7 @@ impl Session {
             share: Some(share.clone()),
             number: 0,
         };
-        let taken = self.push(&mut state, queued);
+        let taken = self.push(&mut state, queued).is_ok();
         if let Some(connection) = state.connection.as_ref().filter(|_| taken) {
             connection.notify_one();
         }
@@ -315,23 +317,27 @@ impl Session {
         if (queued.qos == QoS::AtMostOnce && state.connection.is_none()) || !state.may_read(&queued.message.topic) {
             return;
         }
-        if !self.push(state, queued) {
-            self.count_dropped(state, 1, QUEUE_FULL);
+        if let Err(why) = self.push(state, queued) {
+            self.count_dropped(state, 1, why);
         }
     }
 
-    /// Queues a message where this session's limits and that of all sessions together leave room for it.
-    fn push(&self, state: &mut State, queued: Queued) -> bool {
+    /// Queues a message where this session's limits and that of all sessions together leave room for it; returns why not.
+    fn push(&self, state: &mut State, queued: Queued) -> Result<(), &'static str> {
         let acked = queued.qos > QoS::AtMostOnce;
         let of_all = self.counters.queued_bytes.load(Ordering::Relaxed);
         // Where nothing waits, one message may, whatever the others hold.
-        let is_full = of_all >= self.limits.queued_bytes as u64 && state.outbound.has_waiting();
-        let pushed = !is_full && state.outbound.push(queued, &self.limits);
-        if pushed && acked {
+        if of_all >= self.limits.queued_bytes as u64 && state.outbound.has_waiting() {
+            return Err(ALL_FULL);
+        }
+        if !state.outbound.push(queued, &self.limits) {
+            return Err(QUEUE_FULL);
+        }
+        if acked {
             // Nobody else has it now but the session of a client that is away.
             state.touch(if state.connection.is_none() { Touched::Surely } else { Touched::Slightly });
         }
-        pushed
+        Ok(())
     }
 
     fn count_dropped(&self, state: &mut State, count: usize, why: &str) {

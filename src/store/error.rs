@@ -66,7 +66,7 @@ pub enum StoreError {
     },
     /// The hub stopped before everything was stored.
     #[error(
-        "{messages} messages were not stored: the database could not be written before the hub had to stop; QoS 1 and 2 were not acked and will be sent again, QoS 0 is lost"
+        "{messages} messages were not stored: the database could not be written before the hub had to stop; readings with QoS 1 and 2 were not acked and will be sent again, those with QoS 0 are lost, and so are the last changes of retained messages and sessions"
     )]
     Unwritten {
         /// How many.
