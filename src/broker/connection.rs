@@ -20,7 +20,7 @@ use super::door::Door;
 use super::end::End;
 use super::inbound::{Inbound, Terms};
 use super::login::{Admitted, NoEntry, Refusal, admit, log_in};
-use super::outbound::{Outlet, Pen};
+use super::pen::{Outlet, Pen};
 use super::registry::Attachment;
 use super::wire::{self, ConnAckProperties, Connect, Version, WireError};
 use super::{Broker, connack, transport, will};

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use bytes::BytesMut;
 
 use super::counters::Counters;
-use super::outbound::Outlet;
+use super::pen::Outlet;
 use super::wire::{self, Version, WireError};
 
 /// Why a connection ends.

@@ -20,7 +20,7 @@ use super::auth::Rights;
 use super::counters::Counters;
 use super::end::End;
 use super::message::{self, Message};
-use super::outbound::Outlet;
+use super::pen::Outlet;
 use super::received::Came;
 use super::registry::Holding;
 use super::wire::{self, Ack, AckKind, Connect, Disconnect, Packet, Publish, QoS, Version};

@@ -22,6 +22,8 @@ mod login;
 mod message;
 mod outbound;
 mod partial;
+mod pen;
+mod queued;
 mod received;
 mod record;
 mod registry;

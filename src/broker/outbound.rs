@@ -11,10 +11,11 @@ use std::time::Instant;
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 
-use super::alias::{Alias, Outgoing};
 use super::message::Message;
+use super::pen::Pen;
+use super::queued::Queued;
 use super::rows::Rows;
-use super::wire::{self, AckKind, PublishOut, QoS, Version};
+use super::wire::{self, AckKind, QoS, Version};
 use crate::config::Limits;
 
 /// The most places that an empty queue keeps for messages to come.
@@ -22,40 +23,6 @@ const KEPT_EMPTY: usize = 256;
 
 /// How far the packet ids after a restart are from those before: half of all there are.
 const ID_LEAP: u16 = 1 << 15;
-
-/// How packets are written to a client.
-#[derive(Clone, Copy, Debug)]
-pub struct Outlet {
-    /// The protocol of the connection.
-    pub version: Version,
-    /// QoS 1 and 2 messages in flight, at most.
-    pub window: usize,
-    /// The largest packet that the client takes, bytes.
-    pub packet_bytes_max: usize,
-}
-
-/// A message as a subscription wants it.
-#[derive(Clone, Debug)]
-pub(super) struct Queued {
-    pub(super) message: Arc<Message>,
-    pub(super) qos: QoS,
-    pub(super) retain: bool,
-    /// Those of the subscriptions that match.
-    pub(super) identifiers: Identifiers,
-    /// The shared subscription that it came by.
-    pub(super) share: Option<Arc<str>>,
-    /// Its number among those that a restart must not lose; 0 for any other.
-    pub(super) number: u64,
-}
-
-/// MQTT 5's subscription identifiers of a delivery; seldom more than one.
-#[derive(Clone, Debug, Default)]
-pub(super) enum Identifiers {
-    #[default]
-    None,
-    One(u32),
-    Many(Box<[u32]>),
-}
 
 #[derive(Clone, Debug)]
 struct InFlight {
@@ -427,90 +394,6 @@ pub(super) struct Exchanges {
     /// Packet ids whose PUBREL is sent.
     released: Vec<u16>,
     last_id: u16,
-}
-
-impl Queued {
-    fn bytes(&self) -> usize {
-        let identifiers = match &self.identifiers {
-            Identifiers::Many(many) => size_of_val(&**many),
-            _ => 0,
-        };
-        size_of::<InFlight>() + identifiers + self.message.bytes()
-    }
-}
-
-impl Identifiers {
-    /// Adds the identifier of one more subscription.
-    pub(super) fn add(&mut self, identifier: u32) {
-        *self = match std::mem::take(self) {
-            Identifiers::None => Identifiers::One(identifier),
-            Identifiers::One(first) => Identifiers::Many(Box::new([first, identifier])),
-            Identifiers::Many(many) => Identifiers::Many(many.iter().copied().chain([identifier]).collect()),
-        };
-    }
-
-    pub(super) fn as_slice(&self) -> &[u32] {
-        match self {
-            Identifiers::None => &[],
-            Identifiers::One(one) => std::slice::from_ref(one),
-            Identifiers::Many(many) => many,
-        }
-    }
-}
-
-impl From<Option<u32>> for Identifiers {
-    fn from(identifier: Option<u32>) -> Identifiers {
-        identifier.map_or(Identifiers::None, Identifiers::One)
-    }
-}
-
-/// Where packets are written, and how.
-pub(super) struct Pen<'p> {
-    pub(super) out: &'p mut BytesMut,
-    pub(super) outlet: Outlet,
-    pub(super) aliases: &'p mut Outgoing,
-}
-
-impl Pen<'_> {
-    /// Writes a message; false where the client takes no packet that large.
-    fn write(&mut self, queued: &Queued, id: u16, dup: bool, now: Instant) -> bool {
-        let message = &*queued.message;
-        let mut packet = PublishOut {
-            dup,
-            qos: queued.qos,
-            retain: queued.retain,
-            id,
-            topic: &message.topic,
-            payload: &message.payload,
-            properties: message.properties.as_deref(),
-            // One that has expired since it was first sent has no time left.
-            message_expiry_s: message.life_left(now).unwrap_or(Some(0)),
-            subscription_identifiers: queued.identifiers.as_slice(),
-            topic_alias: None,
-        };
-        let mut alias = self.aliases.of(&message.topic);
-        match alias {
-            Alias::None => {}
-            Alias::New(number) => packet.topic_alias = Some(number),
-            Alias::Known(number) => (packet.topic, packet.topic_alias) = ("", Some(number)),
-        }
-        if !self.fits(&packet) && matches!(alias, Alias::New(_)) {
-            (alias, packet.topic_alias) = (Alias::None, None);
-        }
-        let fits = self.fits(&packet);
-        if fits {
-            wire::publish(self.out, self.outlet.version, &packet);
-            if let Alias::New(number) = alias {
-                self.aliases.learned(&message.topic, number);
-            }
-        }
-        fits
-    }
-
-    fn fits(&self, packet: &PublishOut<'_>) -> bool {
-        let max = self.outlet.packet_bytes_max;
-        max == usize::MAX || wire::publish_len(self.outlet.version, packet) <= max
-    }
 }
 
 #[cfg(test)]

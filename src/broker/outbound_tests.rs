@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::broker::alias::Outgoing;
+use crate::broker::pen::Outlet;
+use crate::broker::queued::Identifiers;
 use crate::broker::wire::QoS;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
-use super::outbound::{Identifiers, Queued};
+use super::queued::{Identifiers, Queued};
 use super::wire::{self, Packet, PublishOut, QoS, Version};
 use crate::store::KeptMessage;
 
