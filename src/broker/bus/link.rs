@@ -7,20 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::trunk::Trunk;
-use super::{Bus, BusError, Numbered};
+use super::{Bus, BusError};
 use crate::topic;
-
-/// Takes messages off the bus; never waits.
-pub trait Sink: Send + Sync + 'static {
-    /// Tells whether messages on a topic are wanted. The answer may be remembered until the sink's link subscribes or
-    /// unsubscribes.
-    fn wants(&self, topic: &str) -> bool;
-
-    /// Takes messages, each once, and what comes together in the order of publishing: what one filter brings is never out
-    /// of order, and what several bring only where they are too far behind to be read in one go. There may be some among
-    /// them that are not wanted.
-    fn take(&self, messages: &mut Vec<Numbered>);
-}
 
 /// The handle of a sink's place; dropping it ends its subscriptions.
 pub struct Link {

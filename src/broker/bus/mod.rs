@@ -18,6 +18,7 @@ mod names;
 mod proof;
 mod riders;
 mod seen;
+mod sink;
 mod trunk;
 
 use std::collections::VecDeque;
@@ -40,7 +41,8 @@ use crate::log::Rate;
 
 pub use self::canary::Canary;
 pub use self::gate::Numbered;
-pub use self::link::{Link, Sink};
+pub use self::link::Link;
+pub use self::sink::Sink;
 
 /// How long the router may take to answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);

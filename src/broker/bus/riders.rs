@@ -9,9 +9,9 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use super::gate::Numbered;
-use super::link::Sink;
 use super::names::OWN_BYTES_MAX;
 use super::seen::Seen;
+use super::sink::Sink;
 
 /// Topics of which it is remembered who wants them.
 const ROUTES_MAX: usize = 1024;

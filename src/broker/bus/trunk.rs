@@ -26,10 +26,10 @@ use rumqttd::protocol::{
 use rumqttd::{Forward, Notification};
 use tokio::sync::{mpsc, oneshot};
 
-use super::link::Sink;
 use super::names::REST;
 use super::proof::{Next, Proof, Waiting};
 use super::riders::Riders;
+use super::sink::Sink;
 use super::{ANSWER_TIME_MAX, Bus, BusError, Numbered};
 
 /// What is handed over at a time, messages.
