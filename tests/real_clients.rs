@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rumqttc::{Client, Event, Incoming, MqttOptions, Outgoing, QoS};
 use support::sensor::weather;
-use support::{Hub, PATIENTLY, SOON, Site, program, skip, wait_for};
+use support::{Hub, PATIENTLY, SOON, Site, paho, program, wait_for};
 
 const TOPIC: &str = "backacres/house/weatherstation/weathermeters/";
 const VERSIONS: [&str; 2] = ["311", "5"];
@@ -125,59 +125,12 @@ fn mosquitto_sub_gets_live_messages_at_each_qos() {
     }
 }
 
-/// Subscribes, publishes at each QoS, waits for what comes back, and sends readings.
-const PAHO: &str = r#"
-import sys, threading
-import paho.mqtt.client as mqtt
-port, version, reading = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-protocol = mqtt.MQTTv5 if version == "5" else mqtt.MQTTv311
-client = mqtt.Client(client_id="paho+" + version, protocol=protocol)
-subscribed, received, got = threading.Event(), threading.Event(), []
-client.on_connect = lambda c, *rest: c.subscribe([("echo/#", 2), ("\u00e9t\u00e9/+", 1)])
-client.on_subscribe = lambda *rest: subscribed.set()
-def on_message(c, userdata, message):
-    got.append((message.topic, message.payload, message.qos))
-    if len(got) == 4:
-        received.set()
-client.on_message = on_message
-client.connect("127.0.0.1", port, keepalive=5)
-client.loop_start()
-assert subscribed.wait(20), "no SUBACK"
-for qos in (0, 1, 2):
-    client.publish("echo/%d" % qos, b"%d" % qos, qos).wait_for_publish(20)
-client.publish("\u00e9t\u00e9/x", b"x", 1).wait_for_publish(20)
-assert received.wait(20), got
-expected = [("echo/0", b"0", 0), ("echo/1", b"1", 1), ("echo/2", b"2", 2), ("\u00e9t\u00e9/x", b"x", 1)]
-assert sorted(got) == sorted(expected), got
-infos = [client.publish("paho/weathermeters/", reading, qos) for qos in (1, 2) for _ in range(50)]
-for info in infos:
-    info.wait_for_publish(20)
-    assert info.is_published()
-client.disconnect()
-client.loop_stop()
-print("done")
-"#;
-
 #[test]
 fn paho_for_python_finds_an_ordinary_broker() {
-    let Some(mut probe) = program("python3") else {
-        return;
-    };
-    let has_paho = probe.args(["-c", "import paho.mqtt.client"]).output().unwrap();
-    if !has_paho.status.success() {
-        return skip("python3 has no paho-mqtt", true);
-    }
-    let site = Site::new();
-    let hub = site.start();
-    fs::write(site.file("client.py"), PAHO).unwrap();
-    let mut rows = 0;
-    for version in VERSIONS {
-        let mut python = program("python3").unwrap();
-        python.arg(site.file("client.py")).args([&hub.mqtt.port().to_string(), version]);
-        python.arg(String::from_utf8(weather(1, rows)).unwrap());
-        assert_eq!(String::from_utf8_lossy(&run(python).stdout), "done\n");
-        rows += 100;
-        assert_eq!(site.weather_count(), rows as i64);
+    if paho::is_there() {
+        let site = Site::new();
+        let hub = site.start();
+        paho::run(&site, &paho::Way { address: hub.mqtt, transport: "tcp", authority: "", size: 1 });
     }
 }
 

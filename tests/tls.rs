@@ -14,7 +14,7 @@ use rustls::version::{TLS12, TLS13};
 use support::mqtt::{Connect, publish};
 use support::sensor::weather;
 use support::tls::{Authority, address, connect, open, ping, site};
-use support::{SOON, Signal, Site, program, wait_for};
+use support::{SOON, Signal, Site, paho, program, wait_for};
 
 const TOPIC: &str = "backacres/house/weatherstation/weathermeters/";
 
@@ -237,48 +237,12 @@ fn a_broken_certificate_ends_the_start_with_file_and_reason() {
     }
 }
 
-/// Subscribes, publishes at each QoS, and waits for what comes back.
-const PAHO: &str = r#"
-import sys, threading
-import paho.mqtt.client as mqtt
-port, version, ca = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-client = mqtt.Client(client_id="paho" + version, protocol=mqtt.MQTTv5 if version == "5" else mqtt.MQTTv311)
-client.tls_set(ca_certs=ca)
-subscribed, received, got = threading.Event(), threading.Event(), []
-client.on_connect = lambda c, *rest: c.subscribe([("echo/#", 2)])
-client.on_subscribe = lambda *rest: subscribed.set()
-def on_message(c, userdata, message):
-    got.append((message.topic, message.payload, message.qos))
-    if len(got) == 3:
-        received.set()
-client.on_message = on_message
-client.connect("localhost", port, keepalive=5)
-client.loop_start()
-assert subscribed.wait(20), "no SUBACK"
-for qos in (0, 1, 2):
-    client.publish("echo/%d" % qos, b"%d" % qos * 9000, qos).wait_for_publish(20)
-assert received.wait(20), got
-assert sorted(got) == [("echo/%d" % qos, b"%d" % qos * 9000, qos) for qos in (0, 1, 2)], got
-client.disconnect()
-client.loop_stop()
-print("done")
-"#;
-
 #[test]
 fn paho_for_python_speaks_over_tls() {
-    let Some(mut probe) = program("python3") else {
-        return;
-    };
-    if !probe.args(["-c", "import paho.mqtt.client"]).output().unwrap().status.success() {
-        return support::skip("python3 has no paho-mqtt", true);
-    }
-    let site = site(&Authority::new("authority"), 10_000);
-    let hub = site.start();
-    fs::write(site.file("client.py"), PAHO).unwrap();
-    for version in ["4", "5"] {
-        let mut python = program("python3").unwrap();
-        python.arg(site.file("client.py")).args([&address(&hub, "tls").port().to_string(), version]);
-        python.arg(site.file("ca.pem"));
-        assert_eq!(String::from_utf8_lossy(&run(python).stdout), "done\n");
+    if paho::is_there() {
+        let site = site(&Authority::new("authority"), 10_000);
+        let hub = site.start();
+        let address = address(&hub, "tls");
+        paho::run(&site, &paho::Way { address, transport: "tcp", authority: "ca.pem", size: 9_000 });
     }
 }

@@ -15,7 +15,7 @@ use support::packet::packet;
 use support::sensor::weather;
 use support::tls::{Authority, address, open, site};
 use support::websocket::{BINARY, CLOSE, PING, PONG, TEXT, WebSocket, frame_head, request, tcp, upgrade};
-use support::{SOON, program, skip};
+use support::{SOON, paho, program, skip};
 
 const TOPIC: &str = "backacres/house/weatherstation/weathermeters/";
 const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
@@ -227,60 +227,14 @@ fn half_open_upgrades_end_at_the_deadline_and_delay_nobody() {
     hub.wait_said(0, &["ws (WebSocket)", "a connection was closed before it began"], SOON);
 }
 
-/// Subscribes, publishes at each QoS over the given transport, and sends readings.
-const PAHO: &str = r#"
-import sys, threading
-import paho.mqtt.client as mqtt
-port, version, ca, reading = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
-protocol = mqtt.MQTTv5 if version == "5" else mqtt.MQTTv311
-client = mqtt.Client(client_id="paho" + version, protocol=protocol, transport="websockets")
-if ca:
-    client.tls_set(ca_certs=ca)
-subscribed, received, got = threading.Event(), threading.Event(), []
-client.on_connect = lambda c, *rest: c.subscribe([("echo/#", 2)])
-client.on_subscribe = lambda *rest: subscribed.set()
-def on_message(c, userdata, message):
-    got.append((message.topic, message.payload, message.qos))
-    if len(got) == 3:
-        received.set()
-client.on_message = on_message
-client.connect("localhost", port, keepalive=5)
-client.loop_start()
-assert subscribed.wait(20), "no SUBACK"
-for qos in (0, 1, 2):
-    client.publish("echo/%d" % qos, b"%d" % qos * 40000, qos).wait_for_publish(20)
-assert received.wait(20), len(got)
-assert sorted(got) == [("echo/%d" % qos, b"%d" % qos * 40000, qos) for qos in (0, 1, 2)]
-infos = [client.publish("paho/weathermeters/", reading, qos) for qos in (1, 2) for _ in range(50)]
-for info in infos:
-    info.wait_for_publish(20)
-    assert info.is_published()
-client.disconnect()
-client.loop_stop()
-print("done")
-"#;
-
 #[test]
 fn paho_for_python_speaks_over_websocket_plain_and_encrypted() {
-    let Some(mut probe) = program("python3") else {
-        return;
-    };
-    if !probe.args(["-c", "import paho.mqtt.client"]).output().unwrap().status.success() {
-        return skip("python3 has no paho-mqtt", true);
-    }
-    let site = site(&Authority::new("authority"), 10_000);
-    let hub = site.start();
-    fs::write(site.file("client.py"), PAHO).unwrap();
-    let mut rows = 0;
-    for (listener, ca) in [("ws", ""), ("wss", "ca.pem")] {
-        for version in ["4", "5"] {
-            let mut python = program("python3").unwrap();
-            python.current_dir(site.dir()).arg("client.py");
-            python.args([&address(&hub, listener).port().to_string(), version, ca]);
-            python.arg(String::from_utf8(weather(1, rows)).unwrap());
-            finish(python);
-            rows += 100;
-            assert_eq!(site.weather_count(), rows as i64);
+    if paho::is_there() {
+        let site = site(&Authority::new("authority"), 10_000);
+        let hub = site.start();
+        for (listener, authority) in [("ws", ""), ("wss", "ca.pem")] {
+            let address = address(&hub, listener);
+            paho::run(&site, &paho::Way { address, transport: "websockets", authority, size: 40_000 });
         }
     }
 }

@@ -7,6 +7,7 @@
 pub mod hostile;
 pub mod mqtt;
 pub mod packet;
+pub mod paho;
 pub mod sensor;
 pub mod tls;
 pub mod users;
