@@ -39,13 +39,16 @@ impl Refusal {
     }
 
     fn of_login(refusal: auth::Refusal, connect: &Connect) -> Refusal {
-        let client = connect.client_id.escape_debug();
+        let client = match &*connect.client_id {
+            "" => "a client without an id".to_owned(),
+            id => format!("client {}", id.escape_debug()),
+        };
         let text = match &connect.username {
             // A name that nobody has may be a password, put in the wrong place.
             Some(name) if refusal == auth::Refusal::Wrong => {
-                format!("{} (client {client}, user {})", refusal.text(), name.escape_debug())
+                format!("{} ({client}, user {})", refusal.text(), name.escape_debug())
             }
-            _ => format!("{} (client {client})", refusal.text()),
+            _ => format!("{} ({client})", refusal.text()),
         };
         Refusal { code_v4: refusal.code_v4(), code_v5: refusal.code_v5(), text }
     }
