@@ -27,6 +27,8 @@ mod generator;
 mod histogram;
 #[path = "ingest/machine.rs"]
 mod machine;
+#[path = "ingest/outbox.rs"]
+mod outbox;
 #[path = "ingest/packet.rs"]
 mod packet;
 #[path = "ingest/process.rs"]

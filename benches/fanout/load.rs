@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::outbox::Outbox;
 use crate::packet::{DISCONNECT, PUBACK_LEN, Template, connect_packet, id_after};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -208,29 +209,17 @@ pub(crate) fn subscribe_blocking(addr: SocketAddr, id: &str, filter: &str, qos: 
 /// A socket and what it would not take yet.
 struct Socket {
     stream: TcpStream,
-    outbox: Vec<u8>,
-    written: usize,
+    outbox: Outbox,
 }
 
 impl Socket {
     fn new(stream: TcpStream) -> Self {
-        Self { stream, outbox: Vec::new(), written: 0 }
+        Self { stream, outbox: Outbox::default() }
     }
 
     /// Writes as much of the outbox as the socket takes.
     fn flush(&mut self) -> Result<()> {
-        while self.written < self.outbox.len() {
-            match self.stream.write(&self.outbox[self.written..]) {
-                Ok(0) => bail!("the server takes nothing any more"),
-                Ok(taken) => self.written += taken,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.outbox.clear();
-        self.written = 0;
-        Ok(())
+        self.outbox.flush(&mut self.stream)
     }
 
     /// Reads into `inbox`; 0 where there is nothing now.
@@ -266,7 +255,7 @@ impl Publisher {
 
     fn publish(&mut self, count: usize) {
         for _ in 0..count {
-            self.template.append_to(&mut self.socket.outbox, self.next_id, self.count);
+            self.template.append_to(&mut self.socket.outbox.bytes, self.next_id, self.count);
             self.next_id = id_after(self.next_id);
             self.count += 1;
         }
@@ -335,7 +324,7 @@ impl Subscriber {
             };
             if qos == 1 {
                 let id = 2 + usize::from(u16::from_be_bytes([packet[0], packet[1]]));
-                self.socket.outbox.extend_from_slice(&[0x40, 2, packet[id], packet[id + 1]]);
+                self.socket.outbox.bytes.extend_from_slice(&[0x40, 2, packet[id], packet[id + 1]]);
             }
             self.delivered += 1;
             at = body + length;

@@ -16,6 +16,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::histogram::Histogram;
+use crate::outbox::Outbox;
 use crate::packet::{DISCONNECT, PUBACK_LEN, Template, connect_packet, id_after};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -216,8 +217,7 @@ impl Numbers {
 struct Client {
     stream: TcpStream,
     template: Template,
-    outbox: Vec<u8>,
-    written: usize,
+    outbox: Outbox,
     /// When each publish in flight was written, the oldest first.
     sent_at: VecDeque<Instant>,
     next_id: u16,
@@ -241,9 +241,8 @@ impl Client {
         let template = Template::new(&format!("bench/{number}/weathermeters"));
         Ok(Self {
             stream: TcpStream::from_std(stream),
-            outbox: Vec::with_capacity(in_flight * template.len()),
+            outbox: Outbox::with_room(in_flight * template.len()),
             template,
-            written: 0,
             sent_at: VecDeque::with_capacity(in_flight),
             next_id: 1,
             next_acked_id: 1,
@@ -255,7 +254,7 @@ impl Client {
     /// Puts `count` new publishes into the outbox.
     fn publish(&mut self, count: usize, now: Instant, numbers: &mut Numbers) {
         for _ in 0..count {
-            self.template.append_to(&mut self.outbox, self.next_id, numbers.count);
+            self.template.append_to(&mut self.outbox.bytes, self.next_id, numbers.count);
             numbers.count += 1;
             self.next_id = id_after(self.next_id);
             self.sent_at.push_back(now);
@@ -264,18 +263,7 @@ impl Client {
 
     /// Writes as much of the outbox as the socket takes.
     fn flush(&mut self) -> Result<()> {
-        while self.written < self.outbox.len() {
-            match self.stream.write(&self.outbox[self.written..]) {
-                Ok(0) => bail!("the server takes nothing any more"),
-                Ok(taken) => self.written += taken,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.outbox.clear();
-        self.written = 0;
-        Ok(())
+        self.outbox.flush(&mut self.stream)
     }
 
     /// Reads all there is, and returns how many publishes it acked.

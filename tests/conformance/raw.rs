@@ -3,10 +3,11 @@
 //! Owns the building of CONNECT and of property sections, and the taking apart of deliveries. It answers nothing by
 //! itself.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::support::mqtt::read_more;
 use crate::support::packet::{packet, text, variable_length};
 use crate::support::{Hub, SOON};
 
@@ -299,18 +300,7 @@ impl Raw {
                     return Ok(self.unread.drain(..whole).collect());
                 }
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            self.stream.set_read_timeout(Some(left))?;
-            let mut chunk = [0; 4096];
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(length) => self.unread.extend(&chunk[..length]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
-                Err(error) => return Err(error),
-            }
+            read_more(&mut self.stream, &mut self.unread, deadline)?;
         }
     }
 }

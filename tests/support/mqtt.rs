@@ -120,6 +120,25 @@ impl Connect {
     }
 }
 
+/// Reads what has come into `unread`, once there is any before `deadline`.
+pub fn read_more(stream: &mut TcpStream, unread: &mut Vec<u8>, deadline: Instant) -> io::Result<()> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(ErrorKind::TimedOut.into());
+    }
+    stream.set_read_timeout(Some(left))?;
+    let mut chunk = [0; 4096];
+    match stream.read(&mut chunk) {
+        Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+        Ok(length) => {
+            unread.extend(&chunk[..length]);
+            Ok(())
+        }
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ErrorKind::TimedOut.into()),
+        Err(error) => Err(error),
+    }
+}
+
 pub struct Client {
     stream: TcpStream,
     version: u8,
@@ -290,20 +309,7 @@ impl Client {
             if let Some(packet) = self.take_packet() {
                 return Ok(packet);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            self.stream.set_read_timeout(Some(left))?;
-            let mut chunk = [0; 4096];
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(length) => self.unread.extend(&chunk[..length]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Err(ErrorKind::TimedOut.into());
-                }
-                Err(error) => return Err(error),
-            }
+            read_more(&mut self.stream, &mut self.unread, deadline)?;
         }
     }
 
