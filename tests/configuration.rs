@@ -204,3 +204,22 @@ fn the_payload_limit_is_the_configured_one() {
     assert_eq!(site.weather_count(), 1);
     assert_eq!(site.number("SELECT length(payload) FROM quarantine"), 257);
 }
+
+#[test]
+fn check_shows_the_bridge_with_its_password_masked_and_tells_of_its_own_messages_coming_back() {
+    let site = Site::with_config("[bridge]\nurl = \"mqtt://up.example\"\nprotocol = 4\nusername = \"me\"\n");
+    let check = |subscribe: &str| {
+        let mut command = site.command("check");
+        command.env("STATIONHUB_BRIDGE__PASSWORD", "secret-word").env("STATIONHUB_BRIDGE__SUBSCRIBE", subscribe);
+        said(&site.refused(command, SOON))
+    };
+    let text = check("down/#,stations/#");
+    for word in
+        ["url = \"mqtt://up.example:1883\"", "# password = \"***\"", "warning: bridge.subscribe: \"stations/#\""]
+    {
+        assert!(text.contains(word), "{word} is not in:\n{text}");
+    }
+    assert!(!text.contains("secret-word"), "{text}");
+    let text = check("a#");
+    assert!(text.contains("environment STATIONHUB_BRIDGE__SUBSCRIBE: bridge.subscribe: each must be"), "{text}");
+}
