@@ -9,6 +9,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 use support::mqtt::Connect;
+use support::tls::Authority;
 use support::{SOON, Site};
 
 const SEVERAL_ERRORS: &str = r#"
@@ -222,4 +223,21 @@ fn check_shows_the_bridge_with_its_password_masked_and_tells_of_its_own_messages
     assert!(!text.contains("secret-word"), "{text}");
     let text = check("a#");
     assert!(text.contains("environment STATIONHUB_BRIDGE__SUBSCRIBE: bridge.subscribe: each must be"), "{text}");
+}
+
+#[test]
+fn without_a_ca_the_upstream_is_trusted_as_the_system_says_and_a_system_without_any_is_told() {
+    let site = Site::with_config("[bridge]\nurl = \"mqtts://up.example\"\n");
+    fs::write(site.file("ca.pem"), Authority::new("the system's").pem()).unwrap();
+    let check = |file: &str| {
+        let mut command = site.command("check");
+        command.env("SSL_CERT_FILE", site.file(file)).env("SSL_CERT_DIR", site.file("nowhere"));
+        let output = site.refused(command, SOON);
+        (output.status.code(), said(&output))
+    };
+    let (code, text) = check("ca.pem");
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = check("missing.pem");
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("bridge.ca: the system has no trusted certificate authorities"), "{text}");
 }

@@ -1,11 +1,16 @@
 //! The types of section `[bridge]`: how the upstream is reached, what goes there and what comes from it.
 //!
-//! Owns these types, and the reading of a password that stands in a file. It never knows a default or a range.
+//! Owns these types, and the reading of what stands in files that they name. It never knows a default or a range.
 
 use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::ClientConfig;
+
+use crate::tls::{self, Faults};
 
 /// Longest password, bytes, as MQTT has it.
 pub(super) const PASSWORD_BYTES_MAX: usize = 65_535;
@@ -82,6 +87,17 @@ pub struct BridgeTls {
     pub ca: Option<PathBuf>,
     /// The hub's own certificate and its private key, PEM.
     pub client: Option<(PathBuf, PathBuf)>,
+}
+
+impl BridgeTls {
+    /// Reads the files anew, and returns the settings of a connection.
+    ///
+    /// # Errors
+    /// [`Faults`].
+    pub fn settings(&self) -> Result<Arc<ClientConfig>, Faults> {
+        let identity = self.client.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+        tls::client(self.ca.as_deref(), identity)
+    }
 }
 
 /// The protocol spoken upstream.

@@ -274,7 +274,7 @@ fn tls_key(role: Role) -> &'static str {
     match role {
         Role::Certificate => "certpath",
         Role::Key => "keypath",
-        Role::ClientCa => "capath",
+        Role::Authorities => "capath",
     }
 }
 

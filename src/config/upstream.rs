@@ -15,6 +15,7 @@ use super::listeners::PAYLOAD_BYTES_MAX;
 use super::reader::Reader;
 use super::sections::{DAY_S, GIB, MIB, seconds};
 use super::{Bridge, BridgeTls, Password, Protocol};
+use crate::tls::{self, Role};
 use crate::topic::{is_shared, overlap, valid_filter};
 
 /// Stands for the topic in `bridge.prefix`.
@@ -47,7 +48,7 @@ pub(super) fn bridge(reader: &mut Reader, base: &Path, station: &str) -> Option<
     if protocol == Protocol::V4 && password.is_some() && username.is_none() {
         reader.complain("bridge.username", "is missing: protocol 4 has a password only beside a user name");
     }
-    let certificates = certificates(reader, base, url.as_ref());
+    let certificates = certificates(reader, base, url.as_ref(), &mut warnings);
     let (forward, prefix, subscribe) = topics(reader, station, url.is_some());
     if protocol == Protocol::V4 {
         warnings.extend(echoes(&forward, &prefix, &subscribe));
@@ -182,21 +183,41 @@ fn password(reader: &mut Reader, base: &Path, needed: bool) -> (Option<Password>
     (text.or(file), warnings)
 }
 
-fn certificates(reader: &mut Reader, base: &Path, url: Option<&Url>) -> BridgeTls {
+/// Reads the files of certificates, where the `url` wants TLS.
+fn certificates(reader: &mut Reader, base: &Path, url: Option<&Url>, warnings: &mut Vec<String>) -> BridgeTls {
     const KEYS: [&str; 3] = ["bridge.ca", "bridge.client_cert", "bridge.client_key"];
     let [ca, certificate, key] = KEYS.map(|key| file(reader, base, key));
-    if url.is_some_and(|url| !url.tls) {
-        for key in KEYS.into_iter().filter(|key| reader.is_set(key)).collect::<Vec<_>>() {
-            reader.complain(key, "needs TLS: write bridge.url with mqtts://, or leave this key out");
-        }
+    let set = KEYS.map(|key| reader.is_set(key));
+    let mut complain = |key, text: String| reader.complain(key, text);
+    if set[1] != set[2] {
+        let (is, is_not) = if set[1] { (KEYS[1], KEYS[2]) } else { (KEYS[2], KEYS[1]) };
+        complain(is, format!("needs {is_not} beside it"));
     }
-    let pair = [("bridge.client_cert", "bridge.client_key"), ("bridge.client_key", "bridge.client_cert")];
-    for (is, is_not) in pair {
-        if reader.is_set(is) && !reader.is_set(is_not) {
-            reader.complain(is, format!("needs {is_not} beside it"));
+    let files = BridgeTls { ca, client: certificate.zip(key) };
+    match url {
+        Some(Url { tls: true, .. }) => {
+            for (role, error) in files.settings().err().unwrap_or_default() {
+                complain(tls_key(role), error.to_string());
+            }
+            let own = files.client.iter().flat_map(|(certificate, _)| tls::warnings(certificate));
+            warnings.extend(own.map(|text| format!("bridge.client_cert: {text}")));
         }
+        Some(Url { tls: false, .. }) => {
+            for (key, _) in KEYS.into_iter().zip(set).filter(|(_, is_set)| *is_set) {
+                complain(key, "needs TLS: write bridge.url with mqtts://, or leave this key out".to_owned());
+            }
+        }
+        None => {}
     }
-    BridgeTls { ca, client: certificate.zip(key) }
+    files
+}
+
+fn tls_key(role: Role) -> &'static str {
+    match role {
+        Role::Authorities => "bridge.ca",
+        Role::Certificate => "bridge.client_cert",
+        Role::Key => "bridge.client_key",
+    }
 }
 
 fn file(reader: &mut Reader, base: &Path, key: &str) -> Option<PathBuf> {

@@ -18,8 +18,12 @@ fn error(line: &str) -> String {
     errors[0].clone()
 }
 
+/// Returns the section with this upstream, and an authority for it where it wants TLS.
 fn url(url: &str) -> Case {
-    Case::new(&format!("[bridge]\nurl = {url:?}\n"))
+    let ca = if url.starts_with("mqtts://") { "ca = \"ca.pem\"\n" } else { "" };
+    let case = Case::new(&format!("[bridge]\nurl = {url:?}\n{ca}"));
+    fs::write(case.path("ca.pem"), super::tls::certificate().0).unwrap();
+    case
 }
 
 #[test]
@@ -202,8 +206,10 @@ fn what_does_not_go_together_is_told_under_its_key() {
     assert!(error("protocol = 4\npassword = \"b\"").starts_with("hub.toml: bridge.username: is missing"));
     section("password = \"b\"").config();
     assert!(error("ca = \"x\"").starts_with("hub.toml: bridge.ca: needs TLS"));
-    let errors = Case::new("[bridge]\nurl = \"mqtts://a\"\nclient_cert = \"x\"\n").errors();
-    assert_eq!(errors, ["hub.toml: bridge.client_cert: needs bridge.client_key beside it"]);
+    assert_eq!(
+        url("mqtts://a").env("STATIONHUB_BRIDGE__CLIENT_CERT", "x").errors(),
+        ["environment STATIONHUB_BRIDGE__CLIENT_CERT: bridge.client_cert: needs bridge.client_key beside it"]
+    );
     assert_eq!(
         error("outbox_age_s_max = 59"),
         "hub.toml: bridge.outbox_age_s_max: must be 0, for none, or between 60 and 316224000, is 59"
