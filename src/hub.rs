@@ -125,7 +125,7 @@ async fn run_logged(config: &Config, log_file: Option<LogFile>) -> Result<(), Hu
         database = %config.store.path.display(),
         "stationhub starts"
     );
-    for warning in &config.broker.warnings {
+    for warning in config.warnings() {
         warn!("{warning}");
     }
     let hub = Hub::start(config).await?;
