@@ -42,10 +42,9 @@ use self::pace::Pace;
 use self::supply::Supply;
 use self::window::{Again, Window};
 use crate::broker::inside::Inside;
-use crate::config::{self, Password};
+use crate::config;
 use crate::log::Rate;
 use crate::store::{Outbox, Queue};
-use crate::tls;
 
 pub use self::state::{Standing, State};
 
@@ -63,8 +62,6 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 const IN_FLIGHT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The part of the outbox that may be on its way, or read to be sent.
 const PART_OF_OUTBOX: u64 = 16;
-/// Longest password that a file may hold, bytes.
-const PASSWORD_BYTES_MAX: u64 = 65_535;
 
 /// What the bridge works with.
 pub struct Parts {
@@ -163,7 +160,7 @@ async fn run(settings: config::Bridge, parts: Parts, state: Arc<State>, stop: Ca
         refused_lines: Rate::default(),
     });
     let mut lasting = Lasting {
-        name: format!("{}:{}", settings.host, settings.port),
+        name: settings.address(),
         form,
         supply: Supply::new(database, outbox.clone(), bytes_max),
         ledger: Ledger::new(queue),
@@ -308,7 +305,7 @@ async fn connection(wanted: config::Bridge) -> Result<Settings, Loss> {
         Ok(Settings {
             login: login(&wanted)?,
             tls: wanted.tls.as_ref().map(client_settings).transpose()?,
-            host: wanted.host,
+            host: if wanted.host.contains(':') && wanted.tls.is_none() { format!("[{}]", wanted.host) } else { wanted.host },
             port: wanted.port,
             protocol: wanted.protocol,
             client_id: wanted.client_id,
@@ -322,8 +319,7 @@ async fn connection(wanted: config::Bridge) -> Result<Settings, Loss> {
 }
 
 fn client_settings(files: &config::BridgeTls) -> Result<Arc<rustls::ClientConfig>, Loss> {
-    let identity = files.client.as_ref().map(|(certificate, key)| (&**certificate, &**key));
-    tls::client(files.ca.as_deref(), identity).map_err(|faults| {
+    files.settings().map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(|(_, error)| error.to_string()).collect();
         Loss::File(faults.join("; "))
     })
@@ -331,24 +327,10 @@ fn client_settings(files: &config::BridgeTls) -> Result<Arc<rustls::ClientConfig
 
 /// Returns user name and password, where there are any.
 fn login(settings: &config::Bridge) -> Result<Option<(String, String)>, Loss> {
-    let password = match &settings.password {
-        None => None,
-        Some(Password::Text(text)) => Some(text.clone()),
-        Some(Password::File(path)) => Some(first_line(path)?),
-    };
+    let unreadable = |error| Loss::File(format!("the password cannot be read: {error}; see bridge.password_file"));
+    let password = settings.password.as_ref().map(|password| password.read().map_err(unreadable)).transpose()?;
     Ok(match (&settings.username, password) {
         (None, None) => None,
         (user, password) => Some((user.clone().unwrap_or_default(), password.unwrap_or_default())),
     })
-}
-
-fn first_line(path: &std::path::Path) -> Result<String, Loss> {
-    use std::io::Read;
-    let read = || {
-        let mut text = String::new();
-        std::fs::File::open(path)?.take(PASSWORD_BYTES_MAX).read_to_string(&mut text)?;
-        Ok::<String, std::io::Error>(text)
-    };
-    let text = read().map_err(|error| Loss::File(format!("{} cannot be read: {error}", path.display())))?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
