@@ -181,6 +181,7 @@ impl Hub {
             ingest,
             canary,
             database: config.store.path.clone(),
+            bridge: None,
         };
         let mut hub = Hub {
             database: config.store.path.clone(),
