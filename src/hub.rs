@@ -165,7 +165,7 @@ impl Hub {
             quarantine_bytes_max: config.store.quarantine_bytes_max,
             write_failures_max: config.health.write_failures_max,
         };
-        let writer = Writer::start(settings, queue.clone()).map_err(store_ended)?;
+        let writer = Writer::start(settings, queue.clone(), None).map_err(store_ended)?;
         let limits = Limits {
             payload_bytes_max: config.ingest.payload_bytes_max,
             clock_skew_ms_max: u64::try_from(config.ingest.clock_skew_max.as_millis()).unwrap_or(u64::MAX),

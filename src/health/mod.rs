@@ -26,7 +26,7 @@ use crate::broker::counters::Counters;
 use crate::clock::now_ms;
 use crate::config;
 use crate::ingest::Ingest;
-use crate::store::writer::Progress;
+use crate::store::Progress;
 use crate::store::{Queue, Reader};
 
 /// How long the canary and a read may take.
