@@ -10,13 +10,14 @@ use rumqttc::v5::{AsyncClient, ConnectionError, Event as Report, EventLoop, Mqtt
 use rumqttc::{NetworkOptions, Outgoing as Sent, TlsConfiguration, Transport};
 
 use super::super::error::{Loss, SEE_CLIENT_ID, SEE_LOGIN, SEE_PROTOCOL};
-use super::super::outgoing::{IDENTITY, Outgoing};
+use super::super::outgoing::Outgoing;
 use super::super::window::Again;
 use super::{
     Arrival, CONNECT_TIME_MAX, Dialect, Event, PACKET_BYTES_MORE, Receipt, SESSION_EXPIRY_S, Sender, Settings, Step,
     Terms, Verdict,
 };
 use crate::clock::now_ms;
+use crate::ingest::forward::ID_PROPERTY;
 use crate::store::Properties;
 
 /// The user property that says when the hub received a message.
@@ -75,11 +76,11 @@ pub(super) fn properties(message: &Outgoing) -> PublishProperties {
         sent.content_type.clone_from(&own.content_type);
         sent.user_properties.clone_from(&own.user);
         // What waited here for longer than its life is sent all the same, and upstream only to those who listen now.
-        sent.message_expiry_interval = own.expires_ms.map(|expires_ms| {
-            u32::try_from((expires_ms.saturating_sub(now_ms()) / 1000).max(1)).unwrap_or(u32::MAX)
-        });
+        sent.message_expiry_interval = own
+            .expires_ms
+            .map(|expires_ms| u32::try_from((expires_ms.saturating_sub(now_ms()) / 1000).max(1)).unwrap_or(u32::MAX));
     }
-    sent.user_properties.push((IDENTITY.to_owned(), message.identity.clone()));
+    sent.user_properties.push((ID_PROPERTY.to_owned(), message.identity.clone()));
     sent.user_properties.push((RECEIVED.to_owned(), message.received.clone()));
     sent
 }
