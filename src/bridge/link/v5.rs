@@ -122,7 +122,7 @@ fn step_of(packet: Packet) -> Step {
         Packet::SubAck(ack) => Event::Subscribed {
             refused: ack.return_codes.iter().filter(|code| !matches!(code, SubscribeReasonCode::Success(_))).count(),
         },
-        Packet::Publish(publish) => return Step::Arrived(arrival(publish)),
+        Packet::Publish(publish) => return Step::Arrived(Box::new(arrival(publish))),
         _ => return Step::Other,
     };
     Step::Event(event)
