@@ -258,7 +258,8 @@ impl<'b> Conversation<'b> {
             // A suspect needs another one beside it, whatever the limit.
             let has_room = window.len() < most.max(if suspect.is_some() { 2 } else { 0 })
                 && (window.bytes() < self.lasting.in_flight_bytes_max || suspect.is_some());
-            if (!has_room || !self.next(terms).await) && !(suspect.is_some() && self.send_first(terms, None)) {
+            let goes_on = has_room && self.next(terms).await || suspect.is_some() && self.send_first(terms, None);
+            if !goes_on {
                 return;
             }
         }
