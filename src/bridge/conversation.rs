@@ -246,6 +246,9 @@ impl<'b> Conversation<'b> {
             return;
         }
         loop {
+            // What is done with leaves the window first, so that each ack makes room at once: a server that holds its acks back
+            // until its last is answered (Nagle) would wait for the hub's next message, and the hub for its acks.
+            self.note_done();
             let most = self.lasting.suspicion.limit().min(terms.receive_max.into());
             if self.lasting.window.unacknowledged() >= most {
                 return;

@@ -32,7 +32,7 @@ pub(super) fn open(settings: &Settings) -> (Sender, Poller) {
         .set_inflight(settings.window.saturating_add(1))
         .set_max_packet_size(settings.payload_bytes_max + PACKET_BYTES_MORE, PACKET_BYTES_MAX);
     let mut network = NetworkOptions::new();
-    network.set_connection_timeout(CONNECT_TIME_MAX.as_secs()).set_tcp_nodelay(true);
+    network.set_connection_timeout(CONNECT_TIME_MAX.as_secs());
     let (client, mut eventloop) = AsyncClient::new(options, usize::from(settings.window) + 2);
     eventloop.set_network_options(network);
     (Sender::V4(client, qos(settings.qos)), Poller(eventloop))

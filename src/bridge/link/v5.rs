@@ -7,7 +7,7 @@ use rumqttc::v5::mqttbytes::v5::{
     PublishProperties, RetainForwardRule, SubscribeReasonCode,
 };
 use rumqttc::v5::{AsyncClient, ConnectionError, Event as Report, EventLoop, MqttOptions, Request, StateError};
-use rumqttc::{NetworkOptions, Outgoing as Sent, TlsConfiguration, Transport};
+use rumqttc::{Outgoing as Sent, TlsConfiguration, Transport};
 
 use super::super::error::{Loss, SEE_CLIENT_ID, SEE_LOGIN, SEE_PROTOCOL};
 use super::super::outgoing::Outgoing;
@@ -40,14 +40,11 @@ pub(super) fn open(settings: &Settings) -> (Sender, Poller) {
     properties.session_expiry_interval = Some(SESSION_EXPIRY_S);
     properties.receive_maximum = Some(RECEIVE_MAX);
     properties.max_packet_size = u32::try_from(settings.payload_bytes_max + PACKET_BYTES_MORE).ok();
-    let mut network = NetworkOptions::new();
-    network.set_tcp_nodelay(true);
     options
         .set_keep_alive(settings.keep_alive)
         .set_clean_start(false)
         .set_manual_acks(true)
         .set_connect_properties(properties)
-        .set_network_options(network)
         .set_connection_timeout(CONNECT_TIME_MAX.as_secs())
         .set_outgoing_inflight_upper_limit(settings.window.saturating_add(1));
     let (client, eventloop) = AsyncClient::new(options, usize::from(settings.window) + 2);
