@@ -49,6 +49,8 @@ struct Shared {
     accepted: AtomicU64,
     connects: AtomicU64,
     publishes: AtomicU64,
+    /// How often all connections were cut.
+    cuts: AtomicU64,
 }
 
 pub struct Fake {
@@ -69,6 +71,7 @@ impl Fake {
             accepted: AtomicU64::new(0),
             connects: AtomicU64::new(0),
             publishes: AtomicU64::new(0),
+            cuts: AtomicU64::new(0),
         });
         let for_thread = Arc::clone(&shared);
         let thread = Some(std::thread::spawn(move || for_thread.accept(&listener)));
@@ -81,6 +84,12 @@ impl Fake {
 
     pub fn set(&self, mood: Mood) {
         *self.shared.mood.lock().unwrap() = mood;
+    }
+
+    /// Changes its mood, and hangs up on whoever is there.
+    pub fn turn(&self, mood: Mood) {
+        self.set(mood);
+        self.shared.cuts.fetch_add(1, SeqCst);
     }
 
     /// Returns the messages that it acked well, in the order of their arrival.
@@ -157,9 +166,10 @@ impl Visit {
     /// Answers until one side hangs up, which is an error.
     fn converse(&mut self) -> io::Result<()> {
         let mut unread = Vec::new();
+        let cuts = self.shared.cuts.load(SeqCst);
         loop {
-            if self.shared.halt.load(SeqCst) {
-                return Err(io::Error::other("halted"));
+            if self.shared.halt.load(SeqCst) || self.shared.cuts.load(SeqCst) > cuts {
+                return Err(io::Error::other("cut"));
             }
             match read_more(&mut self.stream, &mut unread, Instant::now() + Duration::from_millis(20)) {
                 Ok(()) => {}

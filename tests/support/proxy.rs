@@ -27,7 +27,7 @@ pub enum Link {
 
 struct Shared {
     link: Mutex<Link>,
-    target: SocketAddr,
+    target: Mutex<SocketAddr>,
     halt: AtomicBool,
     accepted: AtomicU64,
     open: AtomicU64,
@@ -44,7 +44,7 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let (link, halt) = (Mutex::new(link), AtomicBool::new(false));
+        let (link, target, halt) = (Mutex::new(link), Mutex::new(target), AtomicBool::new(false));
         let shared = Arc::new(Shared { link, target, halt, accepted: AtomicU64::new(0), open: AtomicU64::new(0) });
         let for_thread = Arc::clone(&shared);
         let thread = Some(std::thread::spawn(move || for_thread.accept(&listener)));
@@ -57,6 +57,11 @@ impl Proxy {
 
     pub fn set(&self, link: Link) {
         *self.shared.link.lock().unwrap() = link;
+    }
+
+    /// Carries later connections to another address.
+    pub fn aim(&self, target: SocketAddr) {
+        *self.shared.target.lock().unwrap() = target;
     }
 
     /// Closes every connection once; new ones go through.
@@ -111,7 +116,8 @@ impl Shared {
         if self.link() == Link::Cut {
             return;
         }
-        let Ok(server) = TcpStream::connect_timeout(&self.target, super::SOON) else { return };
+        let target = *self.target.lock().unwrap();
+        let Ok(server) = TcpStream::connect_timeout(&target, super::SOON) else { return };
         let (Ok(client_too), Ok(server_too)) = (client.try_clone(), server.try_clone()) else { return };
         let shared = Arc::clone(self);
         let back = std::thread::spawn(move || shared.carry(server_too, client_too));

@@ -42,8 +42,9 @@ pub struct Upstream {
     pub address: SocketAddr,
 }
 
-/// Settings of a Mosquitto that keeps everything for those who are away, as a fleet's owner has it, and keeps no order
-/// of its own: without a limit to what is in flight, a message is written to its subscriber before it is acked.
+/// Settings of a Mosquitto that acks nothing which it may lose to `kill -9` while its subscriber is connected: with no
+/// limit to what is in flight, a message goes into the subscriber's socket before its publisher is acked. With the
+/// default of 20, what is beyond waits in memory, acked and lost by a kill until the next save.
 pub const UNLIMITED: &str = "max_queued_messages 0\nmax_inflight_messages 0\nautosave_interval 1\n";
 
 /// Starts a Mosquitto with a listener for everybody and `settings` besides; `None` where there is none installed.
