@@ -76,7 +76,10 @@ impl Ingest {
         };
         let delivery = delivery.map(|(id, dup)| Delivery { id, dup, digest: digest(routed.digest, payload) });
         let origin = Origin { source: routed.source.clone(), client, qos, received_ms };
-        Job { content: Content::Message(Incoming { origin, entry, payload: payload.into(), delivery }), ticket }
+        Job {
+            content: Content::Message(Incoming { origin, entry, payload: payload.into(), forward: None, delivery }),
+            ticket,
+        }
     }
 
     /// Returns how many readings came without a time of their own.
