@@ -175,7 +175,7 @@ impl Hub {
             payload_bytes_max: config.ingest.payload_bytes_max,
             clock_skew_ms_max: u64::try_from(config.ingest.clock_skew_max.as_millis()).unwrap_or(u64::MAX),
         };
-        let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits));
+        let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits, None));
         let kept = kept(&config.store.path).await;
         let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone(), kept).await?;
         let canary = Canary::open(&broker.bus()).await.map_err(BrokerError::from)?;

@@ -165,15 +165,17 @@ fn the_totals_are_exact_through_sending_setting_aside_failing_and_a_restart() {
     ];
     setup.database.store(&batch).unwrap_err();
     setup.check();
-    assert_eq!(setup.outbox.added(), 10);
     setup.connection().execute_batch("ALTER TABLE elsewhere RENAME TO delivery").unwrap();
+    setup.add(11..12);
+    setup.change(vec![OutboxChange::Sent { lane_after: first + 9, through: first + 10 }]);
+    assert_eq!(setup.outbox.added(), 11);
 
     setup.reopen(SETTINGS);
     setup.check();
-    assert_eq!((setup.outbox.messages(), setup.outbox.newest()), (5, first + 9));
+    assert_eq!((setup.outbox.messages(), setup.outbox.newest()), (5, first + 10));
     setup.database.store(&batch).unwrap();
     setup.check();
-    assert_eq!(setup.all()[0].id, first + 10, "a number is never given out twice");
+    assert_eq!(setup.all()[0].id, first + 11, "a number is never given out twice");
 }
 
 #[test]
