@@ -7,6 +7,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -333,9 +334,9 @@ fn outbox(settings: &config::Bridge) -> Arc<Outbox> {
 
 /// Lets health look at the bridge.
 fn bridged(bridge: &Bridge, outbox: &Arc<Outbox>, upstream: String, database: PathBuf) -> Bridged {
-    let of_backlog = outbox.clone();
+    let (of_backlog, state) = (outbox.clone(), bridge.state());
     let backlog = move || Backlog {
-        messages: of_backlog.messages(),
+        messages: of_backlog.messages().saturating_sub(state.standing.load(Ordering::Relaxed)),
         bytes: of_backlog.bytes(),
         bytes_max: of_backlog.bytes_max(),
         added: of_backlog.added(),

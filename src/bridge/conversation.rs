@@ -102,8 +102,7 @@ impl<'b> Conversation<'b> {
             self.fill().await;
             self.note_done();
             self.lasting.ledger.tell(Instant::now(), self.begins_live);
-            let in_flight = self.lasting.window.unacknowledged() as u64;
-            self.lasting.state.in_flight.store(in_flight, Ordering::Relaxed);
+            self.lasting.show();
         }
     }
 

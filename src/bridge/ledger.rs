@@ -34,6 +34,8 @@ pub(super) struct Ledger {
     messages: usize,
     bytes: usize,
     since: Option<Instant>,
+    /// Messages of the last batch.
+    told: usize,
 }
 
 /// The rows of a lane that the upstream has, and which of them the store was told of.
@@ -59,6 +61,7 @@ impl Ledger {
             messages: 0,
             bytes: 0,
             since: None,
+            told: 0,
         }
     }
 
@@ -88,6 +91,11 @@ impl Ledger {
     /// Tells whether the store has been told of everything, and has done it.
     pub(super) fn is_settled(&self) -> bool {
         self.since.is_none() && self.is_stored()
+    }
+
+    /// Returns how many messages the upstream has that still stand in the outbox.
+    pub(super) fn standing(&self) -> usize {
+        self.messages + if self.is_stored() { 0 } else { self.told }
     }
 
     /// Returns when the store is to be told, at the latest.
@@ -121,7 +129,7 @@ impl Ledger {
         let ticket = Ticket { gate: self.gate.clone(), number: self.number };
         self.stuck.push_back(Job { content: Content::Outbox(changes), ticket: Some(ticket) });
         self.queue.push(&mut self.stuck);
-        (self.messages, self.bytes, self.since) = (0, 0, None);
+        (self.told, self.messages, self.bytes, self.since) = (self.messages, 0, 0, None);
     }
 
     fn is_stored(&self) -> bool {

@@ -215,7 +215,7 @@ impl Lasting {
         let end = Conversation::new(self, link).hold(stop).await;
         self.window.lost();
         self.state.set_connected(false);
-        self.state.in_flight.store(0, Ordering::Relaxed);
+        self.show();
         // The next connection brings what was not acknowledged once more, after what is still being published here.
         if tokio::time::timeout(DOWN_TIME_MAX, &mut bringing).await.is_err() {
             bringing.abort();
@@ -227,6 +227,12 @@ impl Lasting {
     /// message under one of them for the old one.
     fn released_first(&self) -> Vec<Again> {
         (1..=self.settings.window.saturating_add(1)).map(Again::Release).collect()
+    }
+
+    /// Shows what is on its way, and what is done and not deleted yet.
+    fn show(&self) {
+        self.state.in_flight.store(self.window.unacknowledged() as u64, Ordering::Relaxed);
+        self.state.standing.store(self.ledger.standing() as u64, Ordering::Relaxed);
     }
 
     /// Notes that the upstream has acknowledged a message.
@@ -296,6 +302,7 @@ impl Lasting {
         };
         // What the store does not get to know is sent again at the next start.
         tokio::time::timeout(deadline, told).await.unwrap_or(());
+        self.show();
     }
 }
 

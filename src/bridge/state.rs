@@ -31,6 +31,8 @@ pub struct State {
     pub connects: AtomicU64,
     /// Messages sent and not acknowledged now.
     pub in_flight: AtomicU64,
+    /// Messages that the upstream has and the outbox still holds.
+    pub standing: AtomicU64,
     last_error: Mutex<Option<String>>,
 }
 

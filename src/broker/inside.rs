@@ -77,9 +77,10 @@ pub(super) struct Fate {
 }
 
 impl Running {
-    /// Makes a publisher inside the hub with the rights of `user`; `name` stands in the place of its client id.
+    /// Makes a publisher inside the hub with the rights that the access rules give to `user`, who need not be one that
+    /// logs in; `name` stands in the place of its client id.
     pub fn inside(&self, name: &str, user: &str) -> Inside {
-        let rights = Rights::new(self.broker.access.clone(), Some(user.into()), name);
+        let rights = Rights::inside(self.broker.access.clone(), user, name);
         Inside { broker: self.broker.clone(), name: name.into(), rights }
     }
 }

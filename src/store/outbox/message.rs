@@ -119,6 +119,7 @@ impl Forward {
 }
 
 impl Properties {
+    /// Returns about how many bytes they occupy.
     pub fn bytes(&self) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let user = self.user.iter().map(|(name, value)| size_of::<(String, String)>() + name.len() + value.len());
