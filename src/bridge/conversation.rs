@@ -193,7 +193,8 @@ impl<'b> Conversation<'b> {
                 if self.paused_until.is_none_or(|until| until <= now) {
                     self.paused_until = Some(now + self.refusals.pause(chance()));
                 }
-                self.lasting.complain(&format!("it does not take a message on {topic:?} now: {reason}; it is tried again"));
+                self.lasting
+                    .complain(&format!("it does not take a message on {topic:?} now: {reason}; it is tried again"));
             }
             Err(reason) => {
                 let row = entry.message.id;
@@ -323,4 +324,3 @@ impl<'b> Conversation<'b> {
         }
     }
 }
-

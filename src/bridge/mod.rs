@@ -312,7 +312,11 @@ async fn connection(wanted: config::Bridge) -> Result<Settings, Loss> {
         Ok(Settings {
             login: login(&wanted)?,
             tls: wanted.tls.as_ref().map(client_settings).transpose()?,
-            host: if wanted.host.contains(':') && wanted.tls.is_none() { format!("[{}]", wanted.host) } else { wanted.host },
+            host: if wanted.host.contains(':') && wanted.tls.is_none() {
+                format!("[{}]", wanted.host)
+            } else {
+                wanted.host
+            },
             port: wanted.port,
             protocol: wanted.protocol,
             client_id: wanted.client_id,

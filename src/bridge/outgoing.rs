@@ -76,7 +76,10 @@ impl Outgoing {
             return Some(format!("its topic upstream has {} bytes, MQTT allows {TOPIC_BYTES_MAX}", self.topic.len()));
         }
         if self.payload.len() > payload_bytes_max {
-            return Some(format!("it has {} bytes, bridge.payload_bytes_max is {payload_bytes_max}", self.payload.len()));
+            return Some(format!(
+                "it has {} bytes, bridge.payload_bytes_max is {payload_bytes_max}",
+                self.payload.len()
+            ));
         }
         let packet = self.bytes();
         packet_bytes_max
@@ -164,7 +167,10 @@ mod tests {
         };
         let message = form("{topic}", true).outgoing(Waiting { gap: Some(gap), ..row() });
         let told: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
-        assert_eq!((told["messages"].as_u64(), told["first_id"].as_i64(), told["last_id"].as_i64()), (Some(3), Some(5), Some(7)));
+        assert_eq!(
+            (told["messages"].as_u64(), told["first_id"].as_i64(), told["last_id"].as_i64()),
+            (Some(3), Some(5), Some(7))
+        );
         assert_eq!(told["last_received"], "2025-11-24T16:01:00Z");
     }
 

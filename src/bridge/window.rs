@@ -181,9 +181,9 @@ impl Window {
     }
 
     fn of(&mut self, wanted: u16) -> Option<&mut Entry> {
-        self.entries.iter_mut().find(
-            |entry| matches!(entry.stage, Stage::Sent { id, .. } | Stage::Received { id, .. } if id == wanted),
-        )
+        self.entries
+            .iter_mut()
+            .find(|entry| matches!(entry.stage, Stage::Sent { id, .. } | Stage::Received { id, .. } if id == wanted))
     }
 }
 

@@ -207,9 +207,7 @@ impl Sender {
             }
             Sender::V5(client, qos) => {
                 let (payload, properties) = (message.payload.clone(), v5::properties(message));
-                client
-                    .try_publish_with_properties(message.topic.as_str(), *qos, retain, payload, properties)
-                    .is_ok()
+                client.try_publish_with_properties(message.topic.as_str(), *qos, retain, payload, properties).is_ok()
             }
         }
     }

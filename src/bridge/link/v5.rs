@@ -75,9 +75,9 @@ pub(super) fn properties(message: &Outgoing) -> PublishProperties {
         sent.content_type.clone_from(&own.content_type);
         sent.user_properties.clone_from(&own.user);
         // What waited here for longer than its life is sent all the same, and upstream only to those who listen now.
-        sent.message_expiry_interval = own.expires_ms.map(|expires_ms| {
-            u32::try_from((expires_ms.saturating_sub(now_ms()) / 1000).max(1)).unwrap_or(u32::MAX)
-        });
+        sent.message_expiry_interval = own
+            .expires_ms
+            .map(|expires_ms| u32::try_from((expires_ms.saturating_sub(now_ms()) / 1000).max(1)).unwrap_or(u32::MAX));
     }
     sent.user_properties.push((IDENTITY.to_owned(), message.identity.clone()));
     sent.user_properties.push((RECEIVED.to_owned(), message.received.clone()));
