@@ -101,11 +101,7 @@ impl Ring {
             upstream.start();
             collector.wait_subscribed_since(subscriptions);
         }
-        println!(
-            "{} of the upstream, the hub, or both; {} arrived",
-            ["hub", "upstream", "both"][blow as usize],
-            collector.count()
-        );
+        println!("{} killed, {} arrived", ["hub", "upstream", "both"][blow as usize], collector.count());
         Ring { site, hub, upstream, proxy, collector, fleet, dice }
     }
 }
