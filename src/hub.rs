@@ -24,7 +24,7 @@ use crate::config::{self, Config};
 use crate::health::bridge::{Backlog, Bridged};
 use crate::health::{Health, Watched};
 use crate::http::{self, OwnersSocket};
-use crate::ingest::{Ingest, Limits};
+use crate::ingest::{Forwarding, Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
 use crate::reload::Reloads;
@@ -176,7 +176,8 @@ impl Hub {
             payload_bytes_max: config.ingest.payload_bytes_max,
             clock_skew_ms_max: u64::try_from(config.ingest.clock_skew_max.as_millis()).unwrap_or(u64::MAX),
         };
-        let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits, None));
+        let forwarding = config.bridge.as_ref().map(|bridge| forwarding(bridge, &config.station.name));
+        let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits, forwarding));
         let kept = kept(&config.store.path).await;
         let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone(), kept).await?;
         let canary = Canary::open(&broker.bus()).await.map_err(BrokerError::from)?;
@@ -330,6 +331,11 @@ fn outbox(settings: &config::Bridge) -> Arc<Outbox> {
         age_max: settings.outbox_age_max,
         maybe_sent: usize::from(settings.window) + UNTOLD_MAX,
     }))
+}
+
+/// Returns what goes upstream.
+fn forwarding(settings: &config::Bridge, station: &str) -> Forwarding {
+    Forwarding::new(settings.forward.clone(), settings.payload_bytes_max, station, &settings.prefix)
 }
 
 /// Lets health look at the bridge.

@@ -155,6 +155,7 @@ impl<'b> Conversation<'b> {
             }
         }
         self.still_since = Instant::now();
+        lasting.pace.begin(self.still_since, lasting.outbox.added());
         self.terms = Some(terms);
         Ok(())
     }

@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 
 use super::echoes::Echoes;
 use super::link::{Arrival, Sender};
-use super::outgoing::{Form, IDENTITY};
+use super::outgoing::Form;
 use super::state::State;
 use crate::broker::inside::{Given, Inside, Refused};
+use crate::ingest::forward::ID_PROPERTY;
 use crate::log::Rate;
 
 /// All that publishing locally needs.
@@ -60,7 +61,7 @@ impl Down {
 
     fn is_own(&self, arrival: &Arrival) -> bool {
         let mut carried = arrival.properties.iter().flat_map(|properties| &properties.user);
-        carried.any(|(name, value)| name == IDENTITY && self.form.is_own(value))
+        carried.any(|(name, value)| name == ID_PROPERTY && self.form.is_own(value))
             || self.echoes.is_echo(&arrival.topic, &arrival.payload, Instant::now())
     }
 

@@ -8,8 +8,6 @@ use serde::Serialize;
 
 use crate::store::{Gap, Properties, Waiting};
 
-/// The user property that carries a message's identity.
-pub(super) const IDENTITY: &str = "stationhub-id";
 /// Longest topic that MQTT can carry, bytes.
 const TOPIC_BYTES_MAX: usize = 65_535;
 /// What a PUBLISH holds beside topic, payload and the publisher's own properties, bytes, generously.

@@ -11,29 +11,43 @@ pub(super) struct Pace {
     /// Messages of the backlog a second; `None` without a limit.
     rate: Option<f64>,
     allowed: f64,
+    /// Messages that came in and have not been matched by one sent.
+    came: u64,
     last: Instant,
     added: u64,
 }
 
+/// As many that came in may be sent in one go.
+const CAME_MAX: u64 = 1_000;
+
 impl Pace {
     /// Begins at `now`, when the outbox had taken `added` messages.
     pub(super) fn new(rate_max: Option<u32>, now: Instant, added: u64) -> Pace {
-        Pace { rate: rate_max.map(f64::from), allowed: 0.0, last: now, added }
+        Pace { rate: rate_max.map(f64::from), allowed: 0.0, came: 0, last: now, added }
     }
 
     /// Takes the allowance for one message, where there is one.
     pub(super) fn take(&mut self, now: Instant, added: u64) -> bool {
         let Some(rate) = self.rate else { return true };
-        let came = u32::try_from(added.saturating_sub(self.added)).unwrap_or(u32::MAX);
         let passed = now.saturating_duration_since(self.last);
+        self.came = (self.came + added.saturating_sub(self.added)).min(CAME_MAX);
         (self.last, self.added) = (now, added);
         // What was not used within a second is not saved up: a burst would fill the link.
-        self.allowed = (self.allowed + passed.as_secs_f64() * rate).min(rate.max(1.0)) + f64::from(came);
+        self.allowed = (self.allowed + passed.as_secs_f64() * rate).min(rate.max(1.0));
+        if self.came > 0 {
+            self.came -= 1;
+            return true;
+        }
         let takes = self.allowed >= 1.0;
         if takes {
             self.allowed -= 1.0;
         }
         takes
+    }
+
+    /// Begins anew with a connection: what came in while there was none is backlog.
+    pub(super) fn begin(&mut self, now: Instant, added: u64) {
+        (self.came, self.last, self.added) = (0, now, added);
     }
 
     /// Returns how long it takes until the next message is allowed.
@@ -69,6 +83,8 @@ mod tests {
         let mut pace = Pace::new(Some(1), start, 5);
         assert_eq!(taken(&mut pace, start, 505), 500);
         assert_eq!(taken(&mut pace, start + Duration::from_secs(1), 515), 11);
+        pace.begin(start + Duration::from_secs(1), 2_000);
+        assert_eq!(taken(&mut pace, start + Duration::from_secs(1), 2_001), 1, "what came before is backlog");
     }
 
     #[test]

@@ -61,11 +61,17 @@ impl Forwarding {
         payload.len() <= self.payload_bytes_max
     }
 
-    /// Tells whether this hub's prefix stands in a topic, at its beginning or where a level begins.
+    /// Tells whether this hub's prefix stands within a topic, where a level begins: another hub has put its own before it.
+    /// At the topic's beginning it may be a sensor's own choice; and so it may be anywhere, once, where it is one level.
     fn is_own(&self, name: &str) -> bool {
         let own = self.own_topics.as_str();
-        let begins_a_level = |&(at, _): &(usize, &str)| at == 0 || name.as_bytes().get(at - 1) == Some(&b'/');
-        !own.is_empty() && name.match_indices(own).any(|found| begins_a_level(&found))
+        if own.is_empty() {
+            return false;
+        }
+        let begins_a_level = |&(at, _): &(usize, &str)| at > 0 && name.as_bytes().get(at - 1) == Some(&b'/');
+        let found = name.match_indices(own).filter(begins_a_level).count();
+        let levels = own.matches('/').count();
+        found >= if levels > 1 { 1 } else { 2 }
     }
 }
 
@@ -93,12 +99,17 @@ mod tests {
     #[test]
     fn a_topic_that_this_hub_made_upstream_has_come_round_however_it_was_wrapped() {
         let all = forwarding(&["#"], "stations/a/{topic}");
-        for name in ["stations/a/x", "stations/b/stations/a/x", "down/stations/a/stations/a/x"] {
+        for name in ["stations/b/stations/a/x", "down/stations/a/stations/a/x", "stations/a/stations/a/x"] {
             assert_eq!(all.way(name), Way::CameRound, "{name}");
         }
-        for name in ["stations/ab/x", "stations/b/x", "mystations/a/x", "stations/a"] {
+        for name in ["stations/a/x", "stations/ab/x", "stations/b/x", "mystations/a/x", "stations/a"] {
             assert_eq!(all.way(name), Way::Goes, "{name}");
         }
+        let short = forwarding(&["#"], "a/{topic}");
+        for name in ["a/x", "farm/a/x", "a/a/x"] {
+            assert_eq!(short.way(name), Way::Goes, "{name}: sensors like to name their station");
+        }
+        assert_eq!(short.way("b/a/b/a/x"), Way::CameRound);
         assert_eq!(forwarding(&["#"], "{topic}").way("x"), Way::Goes);
         assert_eq!(forwarding(&["up/#"], "stations/a/{topic}").way("stations/a/x"), Way::Stays);
     }

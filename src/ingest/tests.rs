@@ -58,7 +58,7 @@ fn a_message_is_stored_forwarded_both_or_neither_by_its_topic() {
 #[test]
 fn what_came_round_is_not_forwarded_again_and_a_reading_is_stored_all_the_same() {
     let ingest = ingest();
-    assert!(job(&ingest, "stations/a/up/x", arrival(b"1")).is_none());
+    assert!(job(&ingest, "stations/b/stations/a/x", arrival(b"1")).is_none());
     let mut marked = arrival(FLUX);
     marked.properties.as_mut().unwrap().user.push((forward::ID_PROPERTY.to_owned(), "a:7".to_owned()));
     let reading = job(&ingest, "flux", marked).unwrap();

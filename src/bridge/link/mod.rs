@@ -137,7 +137,7 @@ enum Receipt {
 /// Something that rumqttc reports.
 enum Step {
     Event(Event),
-    Arrived(Arrival),
+    Arrived(Box<Arrival>),
     Other,
 }
 
@@ -260,7 +260,7 @@ async fn poll(
                 }
                 events.send(event).await.is_ok()
             }
-            Ok(Step::Arrived(arrival)) => arrivals.send(arrival).await.is_ok(),
+            Ok(Step::Arrived(arrival)) => arrivals.send(*arrival).await.is_ok(),
             Ok(Step::Other) => true,
             Err(loss) => return loss,
         };

@@ -82,7 +82,7 @@ fn step_of(packet: Packet) -> Step {
         Packet::SubAck(ack) => Event::Subscribed {
             refused: ack.return_codes.iter().filter(|code| **code == SubscribeReasonCode::Failure).count(),
         },
-        Packet::Publish(publish) => return Step::Arrived(arrival(publish)),
+        Packet::Publish(publish) => return Step::Arrived(Box::new(arrival(publish))),
         _ => return Step::Other,
     };
     Step::Event(event)

@@ -10,13 +10,14 @@ use rumqttc::v5::{AsyncClient, ConnectionError, Event as Report, EventLoop, Mqtt
 use rumqttc::{NetworkOptions, Outgoing as Sent, TlsConfiguration, Transport};
 
 use super::super::error::{Loss, SEE_CLIENT_ID, SEE_LOGIN, SEE_PROTOCOL};
-use super::super::outgoing::{IDENTITY, Outgoing};
+use super::super::outgoing::Outgoing;
 use super::super::window::Again;
 use super::{
     Arrival, CONNECT_TIME_MAX, Dialect, Event, PACKET_BYTES_MORE, Receipt, SESSION_EXPIRY_S, Sender, Settings, Step,
     Terms, Verdict,
 };
 use crate::clock::now_ms;
+use crate::ingest::forward::ID_PROPERTY;
 use crate::store::Properties;
 
 /// The user property that says when the hub received a message.
@@ -79,7 +80,7 @@ pub(super) fn properties(message: &Outgoing) -> PublishProperties {
             .expires_ms
             .map(|expires_ms| u32::try_from((expires_ms.saturating_sub(now_ms()) / 1000).max(1)).unwrap_or(u32::MAX));
     }
-    sent.user_properties.push((IDENTITY.to_owned(), message.identity.clone()));
+    sent.user_properties.push((ID_PROPERTY.to_owned(), message.identity.clone()));
     sent.user_properties.push((RECEIVED.to_owned(), message.received.clone()));
     sent
 }
@@ -121,7 +122,7 @@ fn step_of(packet: Packet) -> Step {
         Packet::SubAck(ack) => Event::Subscribed {
             refused: ack.return_codes.iter().filter(|code| !matches!(code, SubscribeReasonCode::Success(_))).count(),
         },
-        Packet::Publish(publish) => return Step::Arrived(arrival(publish)),
+        Packet::Publish(publish) => return Step::Arrived(Box::new(arrival(publish))),
         _ => return Step::Other,
     };
     Step::Event(event)
