@@ -17,19 +17,30 @@ use super::v5::{Sent, Value};
 use super::{SOON, wait_for};
 
 impl Sent {
-    /// Returns the value of a user property.
+    /// Returns the first value of a user property.
     pub fn user_property(&self, name: &str) -> Option<&str> {
-        self.properties.0.iter().find_map(|(_, value)| match value {
-            Value::Pair(found, value) if found == name => Some(value.as_str()),
-            _ => None,
-        })
+        self.user_properties(name).first().copied()
     }
 
-    /// Returns the number in `stationhub-id`, `<station>:<number>`.
+    /// Returns all values of a user property, in their order.
+    pub fn user_properties(&self, name: &str) -> Vec<&str> {
+        let mut found = Vec::new();
+        for (_, value) in &self.properties.0 {
+            if let Value::Pair(key, value) = value
+                && key == name
+            {
+                found.push(value.as_str());
+            }
+        }
+        found
+    }
+
+    /// Returns the number in `stationhub-id`, `<station>:<number>`, of the hub that it came from last.
     pub fn number(&self) -> Option<u64> {
-        self.user_property("stationhub-id")?.rsplit_once(':')?.1.parse().ok()
+        self.user_properties("stationhub-id").last()?.rsplit_once(':')?.1.parse().ok()
     }
 
+    /// Returns what is the same in each repeat: the id that the first hub gave, or topic and payload.
     fn identity(&self) -> Vec<u8> {
         match self.user_property("stationhub-id") {
             Some(id) => id.as_bytes().to_vec(),
