@@ -53,6 +53,8 @@ pub(super) struct Conversation<'b> {
     releasing: BTreeSet<u16>,
     /// Whether the live lane is to be begun anew first.
     begins_live: bool,
+    /// Whether it was told that nobody listens upstream.
+    has_told_unheard: bool,
 }
 
 impl<'b> Conversation<'b> {
@@ -69,6 +71,7 @@ impl<'b> Conversation<'b> {
             refusals,
             releasing: BTreeSet::new(),
             begins_live,
+            has_told_unheard: false,
         }
     }
 
@@ -122,6 +125,7 @@ impl<'b> Conversation<'b> {
                 }
             }
             Event::Answered(id, Verdict::Taken) => self.taken(id),
+            Event::Answered(id, Verdict::Unheard) => self.unheard(id),
             Event::Answered(id, verdict) => self.refused(id, verdict),
             Event::Subscribed { refused } => {
                 (self.subscribing_since, self.lasting.subscribed) = (None, true);
@@ -138,6 +142,7 @@ impl<'b> Conversation<'b> {
         if terms.qos_max < lasting.settings.qos {
             return Err(Loss::QosTooHigh(terms.qos_max, lasting.settings.qos));
         }
+        lasting.is_accepted = true;
         lasting.state.connects.fetch_add(1, Ordering::Relaxed);
         lasting.state.set_connected(true);
         let waiting = lasting.outbox.messages();
@@ -162,11 +167,20 @@ impl<'b> Conversation<'b> {
 
     fn taken(&mut self, id: u16) {
         let lasting = &mut *self.lasting;
-        if lasting.window.acknowledged(id) {
+        if let Some(row) = lasting.window.acknowledged(id) {
             self.still_since = Instant::now();
             self.refusals.reset();
-            lasting.progressed();
+            lasting.progressed(row);
         }
+    }
+
+    /// Notes that the upstream has dropped a message for want of subscribers, and tells of the first on a connection.
+    fn unheard(&mut self, id: u16) {
+        self.lasting.state.unheard.fetch_add(1, Ordering::Relaxed);
+        if !std::mem::replace(&mut self.has_told_unheard, true) {
+            warn!("the upstream {} drops messages: nobody subscribes to their topics there", self.lasting.name);
+        }
+        self.taken(id);
     }
 
     /// Notes that the upstream does not take a message: it is tried again, later; where the upstream takes others and not
@@ -187,7 +201,7 @@ impl<'b> Conversation<'b> {
                 }
             },
             Verdict::NotNow(reason) => Ok(reason),
-            Verdict::Taken => return,
+            Verdict::Taken | Verdict::Unheard => return,
         };
         match reason {
             Ok(reason) => {
@@ -199,7 +213,7 @@ impl<'b> Conversation<'b> {
             }
             Err(reason) => {
                 let row = entry.message.id;
-                self.lasting.give_up(row, &topic, format!("the upstream answers: {reason}"));
+                self.lasting.give_up(row, format!("the upstream answers: {reason}"));
             }
         }
     }
@@ -232,24 +246,39 @@ impl<'b> Conversation<'b> {
             return;
         }
         loop {
-            let lasting = &mut *self.lasting;
-            if let Some(message) = lasting.window.to_send() {
-                if !self.link.sender.publish(message, terms.retains) {
-                    return;
-                }
-                lasting.echoes.sent(&message.topic, &message.payload, Instant::now());
-                if lasting.window.unacknowledged() == 0 {
-                    self.still_since = Instant::now();
-                }
-                lasting.window.handed();
+            let most = self.lasting.suspicion.limit().min(terms.receive_max.into());
+            if self.lasting.window.unacknowledged() >= most {
+                return;
+            }
+            let suspect = self.lasting.suspicion.suspect();
+            if self.send_first(terms, suspect) {
                 continue;
             }
-            let most = usize::from(lasting.settings.window.min(terms.receive_max));
-            let has_room = lasting.window.len() < most && lasting.window.bytes() < lasting.in_flight_bytes_max;
-            if !has_room || !self.next(terms).await {
+            let window = &self.lasting.window;
+            // A suspect needs another one beside it, whatever the limit.
+            let has_room = window.len() < most.max(if suspect.is_some() { 2 } else { 0 })
+                && (window.bytes() < self.lasting.in_flight_bytes_max || suspect.is_some());
+            let goes_on = has_room && self.next(terms).await || suspect.is_some() && self.send_first(terms, None);
+            if !goes_on {
                 return;
             }
         }
+    }
+
+    /// Hands the first message that waits for it to the connection, `not` aside; tells whether there was one.
+    fn send_first(&mut self, terms: Terms, not: Option<i64>) -> bool {
+        let lasting = &mut *self.lasting;
+        let Some(message) = lasting.window.to_send(not) else { return false };
+        if !self.link.sender.publish(message, terms.retains) {
+            return false;
+        }
+        let row = message.id;
+        lasting.echoes.sent(&message.topic, &message.payload, Instant::now());
+        if lasting.window.unacknowledged() == 0 {
+            self.still_since = Instant::now();
+        }
+        lasting.window.handed(row);
+        true
     }
 
     /// Takes the next row into the window; false where there is none, or not now.
@@ -270,10 +299,10 @@ impl<'b> Conversation<'b> {
         let Some((lane, row)) = lasting.supply.take() else { return false };
         let message = lasting.form.outgoing(row);
         let obstacle = message.obstacle(lasting.settings.payload_bytes_max, terms.packet_bytes_max);
-        let (id, topic) = (message.id, obstacle.as_ref().map(|_| message.topic.clone()));
+        let id = message.id;
         lasting.window.push(message, lane);
-        if let (Some(obstacle), Some(topic)) = (obstacle, topic) {
-            lasting.give_up(id, &topic, obstacle);
+        if let Some(obstacle) = obstacle {
+            lasting.give_up(id, obstacle);
         }
         true
     }

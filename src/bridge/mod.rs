@@ -19,6 +19,7 @@ mod outgoing;
 mod pace;
 pub mod state;
 mod supply;
+mod suspicion;
 mod window;
 
 use std::path::PathBuf;
@@ -40,6 +41,7 @@ use self::link::{Link, Settings};
 use self::outgoing::Form;
 use self::pace::Pace;
 use self::supply::Supply;
+use self::suspicion::Suspicion;
 use self::window::{Again, Window};
 use crate::broker::inside::Inside;
 use crate::config;
@@ -126,13 +128,16 @@ struct Lasting {
     supply: Supply,
     ledger: Ledger,
     pace: Pace,
+    suspicion: Suspicion,
     echoes: Arc<Echoes>,
     in_flight_bytes_max: usize,
     /// Whether the upstream has answered the subscriptions since the start.
     subscribed: bool,
     /// QoS 2: whether packet ids of an earlier run may be taken upstream.
     unreleased: bool,
-    /// Whether the upstream has acknowledged anything on this connection.
+    /// Whether the upstream has accepted this connection.
+    is_accepted: bool,
+    /// Whether it has acknowledged anything on it.
     has_progressed: bool,
     complaints: Rate,
     told: Option<Told>,
@@ -166,10 +171,12 @@ async fn run(settings: config::Bridge, parts: Parts, state: Arc<State>, stop: Ca
         ledger: Ledger::new(queue),
         pace: Pace::new(settings.rate_max, Instant::now(), outbox.added()),
         window: Window::default(),
+        suspicion: Suspicion::new(settings.window),
         echoes,
         in_flight_bytes_max: bytes_max,
         subscribed: false,
         unreleased: settings.qos == 2,
+        is_accepted: false,
         has_progressed: false,
         complaints: Rate::default(),
         told: None,
@@ -207,13 +214,18 @@ async fn run(settings: config::Bridge, parts: Parts, state: Arc<State>, stop: Ca
 impl Lasting {
     /// Holds one conversation with the upstream.
     async fn converse(&mut self, settings: &Settings, down: &Arc<Down>, stop: &CancellationToken) -> End {
-        self.has_progressed = false;
+        (self.is_accepted, self.has_progressed) = (false, false);
         let again = if self.unreleased { self.released_first() } else { self.window.again() };
         self.state.repeated.fetch_add(again.len() as u64, Ordering::Relaxed);
         let (link, arrivals) = Link::open(settings, again);
         let mut bringing = tokio::spawn(down.clone().bring(arrivals, link.sender.clone()));
         let end = Conversation::new(self, link).hold(stop).await;
+        self.suspect(&end);
         self.window.lost();
+        if self.suspicion.is_narrow() {
+            // One after the other, so that it shows at which of them the upstream closes.
+            self.window.forget_ids();
+        }
         self.state.set_connected(false);
         self.show();
         // The next connection brings what was not acknowledged once more, after what is still being published here.
@@ -229,6 +241,16 @@ impl Lasting {
         (1..=self.settings.window.saturating_add(1)).map(Again::Release).collect()
     }
 
+    /// Draws the conclusion from an upstream that closed the connection while messages were on their way.
+    fn suspect(&mut self, end: &End) {
+        let is_closed = matches!(end, End::Lost(Loss::Closed | Loss::Goodbye(_) | Loss::Network(_)));
+        let first = self.window.first_sent().filter(|_| is_closed && self.is_accepted);
+        if let Some(to_blame) = first.and_then(|first| self.suspicion.closed(first)) {
+            let detail = "the upstream closes the connection whenever it is sent, and takes others".to_owned();
+            self.give_up(to_blame, detail);
+        }
+    }
+
     /// Shows what is on its way, and what is done and not deleted yet.
     fn show(&self) {
         self.state.in_flight.store(self.window.unacknowledged() as u64, Ordering::Relaxed);
@@ -236,7 +258,8 @@ impl Lasting {
     }
 
     /// Notes that the upstream has acknowledged a message.
-    fn progressed(&mut self) {
+    fn progressed(&mut self, row: i64) {
+        self.suspicion.taken(row);
         self.state.sent.fetch_add(1, Ordering::Relaxed);
         if self.has_progressed {
             return;
@@ -261,13 +284,13 @@ impl Lasting {
     }
 
     /// Sets a message aside that cannot go upstream.
-    fn give_up(&mut self, row: i64, topic: &str, detail: String) {
+    fn give_up(&mut self, row: i64, detail: String) {
         self.state.refused.fetch_add(1, Ordering::Relaxed);
+        let topic = self.window.give_up(row).unwrap_or_default();
         if self.complaints.allows() {
             warn!(topic = %topic.escape_debug(), "a message goes to quarantine, not upstream: {detail}");
         }
         self.ledger.set_aside(row, "refused upstream", detail, Instant::now());
-        self.window.given_up(row);
     }
 
     /// Tells of a loss: the first of a row, another reason, and now and then that it lasts.

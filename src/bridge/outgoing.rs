@@ -73,6 +73,9 @@ impl Outgoing {
         if self.topic.len() > TOPIC_BYTES_MAX {
             return Some(format!("its topic upstream has {} bytes, MQTT allows {TOPIC_BYTES_MAX}", self.topic.len()));
         }
+        if self.topic.chars().any(char::is_control) {
+            return Some("its topic has control characters, at which servers close the connection".to_owned());
+        }
         if self.payload.len() > payload_bytes_max {
             return Some(format!(
                 "it has {} bytes, bridge.payload_bytes_max is {payload_bytes_max}",
@@ -180,6 +183,8 @@ mod tests {
         assert!(message.obstacle(1000, Some(1000)).unwrap().contains("packets up to 1000"));
         let long = form("{topic}", true).outgoing(Waiting { topic: "x".repeat(65_536), ..row() });
         assert!(long.obstacle(1000, None).unwrap().contains("65536"));
+        let odd = form("{topic}", true).outgoing(Waiting { topic: "a\tb".to_owned(), ..row() });
+        assert!(odd.obstacle(1000, None).unwrap().contains("control"));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct State {
     pub sent: AtomicU64,
     /// Messages that were sent again.
     pub repeated: AtomicU64,
+    /// Messages that the upstream took and dropped, because nobody subscribes to their topics there.
+    pub unheard: AtomicU64,
     /// Messages that the upstream does not take, and that went to quarantine.
     pub refused: AtomicU64,
     /// Messages from the upstream that were published locally.
@@ -50,6 +52,8 @@ pub struct Standing {
     /// As in [`State`].
     pub repeated: u64,
     /// As in [`State`].
+    pub unheard: u64,
+    /// As in [`State`].
     pub refused: u64,
     /// As in [`State`].
     pub received: u64,
@@ -80,6 +84,7 @@ impl State {
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             sent: count(&self.sent),
             repeated: count(&self.repeated),
+            unheard: count(&self.unheard),
             refused: count(&self.refused),
             received: count(&self.received),
             denied: count(&self.denied),

@@ -87,16 +87,32 @@ impl Window {
         self.entries.push_back(Entry { message, lane, denied_at: None, stage: Stage::ToSend });
     }
 
-    /// Returns the first message that has to be handed to the connection.
-    pub(super) fn to_send(&self) -> Option<&Outgoing> {
-        self.entries.iter().find(|entry| entry.stage == Stage::ToSend).map(|entry| &entry.message)
+    /// Returns the first message that has to be handed to the connection, `not` aside.
+    pub(super) fn to_send(&self, not: Option<i64>) -> Option<&Outgoing> {
+        let messages = self.entries.iter().filter(|entry| entry.stage == Stage::ToSend).map(|entry| &entry.message);
+        messages.into_iter().find(|message| Some(message.id) != not)
     }
 
-    /// Notes that the first message to send was handed to the connection.
-    pub(super) fn handed(&mut self) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.stage == Stage::ToSend) {
+    /// Notes that a message was handed to the connection.
+    pub(super) fn handed(&mut self, row: i64) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.message.id == row) {
             entry.stage = Stage::Handed;
-            self.handed.push_back(entry.message.id);
+            self.handed.push_back(row);
+        }
+    }
+
+    /// Returns the first message that was sent and is not acknowledged.
+    pub(super) fn first_sent(&self) -> Option<i64> {
+        let sent = |entry: &&Entry| matches!(entry.stage, Stage::Sent { .. } | Stage::Received { .. });
+        self.entries.iter().find(sent).map(|entry| entry.message.id)
+    }
+
+    /// Has everything that was sent, and not received at QoS 2, sent as if for the first time.
+    pub(super) fn forget_ids(&mut self) {
+        for entry in &mut self.entries {
+            if matches!(entry.stage, Stage::Sent { .. }) {
+                entry.stage = Stage::ToSend;
+            }
         }
     }
 
@@ -117,9 +133,12 @@ impl Window {
         }
     }
 
-    /// Notes that the upstream has a message for good; false where it is none of these.
-    pub(super) fn acknowledged(&mut self, id: u16) -> bool {
-        self.of(id).map(|entry| entry.stage = Stage::Done).is_some()
+    /// Notes that the upstream has a message for good, and returns its number; `None` where it is none of these.
+    pub(super) fn acknowledged(&mut self, id: u16) -> Option<i64> {
+        self.of(id).map(|entry| {
+            entry.stage = Stage::Done;
+            entry.message.id
+        })
     }
 
     /// Notes that the upstream did not take a message: it has to be sent once more. Returns it.
@@ -129,11 +148,11 @@ impl Window {
         Some(entry)
     }
 
-    /// Notes that a message is done with although the upstream has not got it.
-    pub(super) fn given_up(&mut self, row: i64) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.message.id == row) {
-            entry.stage = Stage::Done;
-        }
+    /// Notes that a message is done with although the upstream has not got it, and returns its topic.
+    pub(super) fn give_up(&mut self, row: i64) -> Option<String> {
+        let entry = self.entries.iter_mut().find(|entry| entry.message.id == row)?;
+        entry.stage = Stage::Done;
+        Some(entry.message.topic.clone())
     }
 
     /// Takes the oldest message out, where it is done with.
@@ -209,7 +228,7 @@ mod tests {
         let mut window = Window::default();
         for id in 1..=count {
             window.push(message(id), Lane::Backlog);
-            window.handed();
+            window.handed(id);
         }
         for id in 1..=count {
             window.sent(u16::try_from(10 + id).unwrap_or(0));
@@ -232,9 +251,9 @@ mod tests {
     #[test]
     fn messages_leave_in_their_order_whatever_the_order_of_acks() {
         let mut window = sent(3);
-        assert!(window.acknowledged(12) && !window.acknowledged(12), "an id is acknowledged once");
+        assert_eq!((window.acknowledged(12), window.acknowledged(12)), (Some(2), None), "an id is acknowledged once");
         assert_eq!((done(&mut window), window.unacknowledged(), window.len()), (Vec::<i64>::new(), 2, 3));
-        assert!(window.acknowledged(11) && window.acknowledged(13));
+        assert_eq!((window.acknowledged(11), window.acknowledged(13)), (Some(1), Some(3)));
         assert_eq!((done(&mut window), window.len(), window.bytes()), (vec![1, 2, 3], 0, 0));
     }
 
@@ -242,14 +261,15 @@ mod tests {
     fn after_a_loss_what_was_sent_goes_again_in_order_and_under_its_id() {
         let mut window = sent(3);
         window.push(message(4), Lane::Backlog);
-        window.handed();
-        assert!(window.acknowledged(12));
+        window.handed(4);
+        assert_eq!(window.acknowledged(12), Some(2));
         window.lost();
         window.resumed(true, 100);
         assert_eq!(again(&window), [(11, Some(1)), (13, Some(3))]);
         assert!(window.repeats());
-        assert_eq!(window.to_send().map(|message| message.id), Some(4), "it never got an id");
-        assert!(window.acknowledged(11) && window.acknowledged(13) && !window.repeats());
+        assert_eq!(window.to_send(None).map(|message| message.id), Some(4), "it never got an id");
+        assert_eq!((window.acknowledged(11), window.acknowledged(13)), (Some(1), Some(3)));
+        assert!(!window.repeats());
         assert_eq!(done(&mut window), [1, 2, 3]);
     }
 
@@ -261,11 +281,11 @@ mod tests {
         window.resumed(false, 100);
         assert_eq!((again(&window).len(), window.repeats()), (0, false));
         for (row, id) in [(1, 1), (2, 2)] {
-            assert_eq!(window.to_send().map(|message| message.id), Some(row));
-            window.handed();
+            assert_eq!(window.to_send(None).map(|message| message.id), Some(row));
+            window.handed(row);
             window.sent(id);
         }
-        assert!(window.acknowledged(1) && window.acknowledged(2));
+        assert_eq!((window.acknowledged(1), window.acknowledged(2)), (Some(1), Some(2)));
         assert_eq!(done(&mut window), [1, 2]);
     }
 
@@ -275,7 +295,20 @@ mod tests {
         window.lost();
         window.resumed(true, 2);
         assert_eq!(again(&window), [(11, Some(1)), (12, Some(2))]);
-        assert_eq!(window.to_send().map(|message| message.id), Some(3));
+        assert_eq!(window.to_send(None).map(|message| message.id), Some(3));
+    }
+
+    #[test]
+    fn a_suspect_lets_another_go_first() {
+        let mut window = sent(2);
+        window.lost();
+        window.forget_ids();
+        assert_eq!((window.to_send(Some(1)).map(|message| message.id), window.first_sent()), (Some(2), None));
+        window.handed(2);
+        assert!(window.to_send(Some(1)).is_none());
+        window.sent(1);
+        assert_eq!(window.first_sent(), Some(2));
+        assert_eq!(window.acknowledged(1), Some(2));
     }
 
     #[test]
@@ -292,14 +325,14 @@ mod tests {
         let mut window = sent(2);
         window.push(message(3), Lane::Backlog);
         assert!(window.refused(11).is_some());
-        assert_eq!(window.to_send().map(|message| message.id), Some(1));
-        window.handed();
-        window.handed();
+        assert_eq!(window.to_send(None).map(|message| message.id), Some(1));
+        window.handed(1);
+        window.handed(3);
         window.sent(21);
         window.sent(22);
-        assert!(window.acknowledged(22) && window.acknowledged(12));
+        assert_eq!((window.acknowledged(22), window.acknowledged(12)), (Some(3), Some(2)));
         assert_eq!(done(&mut window), Vec::<i64>::new());
-        assert!(window.acknowledged(21));
+        assert_eq!(window.acknowledged(21), Some(1));
         assert_eq!(done(&mut window), [1, 2, 3]);
     }
 }

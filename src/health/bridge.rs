@@ -256,6 +256,7 @@ pub(crate) mod tests {
             last_error: None,
             sent: 5,
             repeated: 1,
+            unheard: 1,
             refused: 0,
             received: 2,
             denied: 0,

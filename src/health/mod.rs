@@ -176,6 +176,8 @@ impl Health {
             refused_upstream: of_bridge(|standing| standing.refused),
             from_upstream: of_bridge(|standing| standing.received),
             from_upstream_denied: of_bridge(|standing| standing.denied),
+            came_round: ingest.came_round(),
+            too_large_to_forward: ingest.too_large_to_forward(),
             outbox_lost: of_outbox(|backlog| backlog.dropped),
             outbox_messages: of_outbox(|backlog| backlog.messages),
         }

@@ -70,6 +70,10 @@ pub struct Figures {
     pub from_upstream: u64,
     /// Messages from it that the access rules denied.
     pub from_upstream_denied: u64,
+    /// Messages that went upstream, came round, and did not go again.
+    pub came_round: u64,
+    /// Messages that were too large to go upstream.
+    pub too_large_to_forward: u64,
     /// Messages that were dropped for the limits of what waits for it.
     pub outbox_lost: u64,
     /// Messages that wait for it now.
@@ -122,6 +126,8 @@ impl Statistics {
             (now.refused_upstream, last.refused_upstream, "REFUSED by the upstream"),
             (now.from_upstream, last.from_upstream, "came from the upstream"),
             (now.from_upstream_denied, last.from_upstream_denied, "from the upstream DENIED by the access rules"),
+            (now.came_round, last.came_round, "not forwarded again that came round"),
+            (now.too_large_to_forward, last.too_large_to_forward, "TOO LARGE to forward"),
             (now.outbox_lost, last.outbox_lost, "LOST for the limits of the outbox"),
         ] {
             let count = count.saturating_sub(before);

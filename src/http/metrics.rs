@@ -72,7 +72,7 @@ fn verdicts(registry: &mut Registry, report: &Report) {
     registry.register("check_failing", "1 where this check finds something wrong, else 0", failing);
 }
 
-fn figures_counted(figures: &Figures) -> [Row; 17] {
+fn figures_counted(figures: &Figures) -> [Row; 19] {
     [
         ("readings", "Readings stored", figures.readings),
         ("readings_lost", "Readings at QoS 0 that found no room in the queue", figures.lost),
@@ -90,6 +90,8 @@ fn figures_counted(figures: &Figures) -> [Row; 17] {
         ("messages_received", "Publishes received from clients", figures.received),
         ("messages_delivered", "Messages delivered to subscribers", figures.delivered),
         ("messages_dropped", "Messages dropped for subscribers that could not keep up", figures.dropped),
+        ("came_round", "Messages that went upstream, came round, and did not go again", figures.came_round),
+        ("too_large_to_forward", "Messages that were too large to go upstream", figures.too_large_to_forward),
         ("router_lost", "Messages that the router dropped, which should be none", figures.router_lost),
     ]
 }
@@ -124,9 +126,10 @@ fn amounts(registry: &mut Registry, report: &Report) {
 
 fn upstream(registry: &mut Registry, bridge: &BridgeReport) {
     let BridgeReport { standing, backlog, .. } = bridge;
-    let counted: [Row; 9] = [
+    let counted: [Row; 10] = [
         ("sent", "Messages that the upstream acknowledged", standing.sent),
         ("repeated", "Messages sent upstream again", standing.repeated),
+        ("unheard", "Messages that the upstream dropped: nobody subscribes to their topics there", standing.unheard),
         ("refused", "Messages that the upstream does not take, put into quarantine", standing.refused),
         ("received", "Messages from the upstream that were published here", standing.received),
         ("denied", "Messages from the upstream that the access rules denied", standing.denied),

@@ -99,6 +99,8 @@ pub(super) struct Terms {
 pub(super) enum Verdict {
     /// It has it.
     Taken,
+    /// It took it and dropped it: nobody subscribes to its topic there.
+    Unheard,
     /// It does not take it now, and why.
     NotNow(&'static str),
     /// It does not let the hub publish it.

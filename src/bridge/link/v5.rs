@@ -115,7 +115,7 @@ fn step_of(packet: Packet) -> Step {
         Packet::ConnAck(connack) => Event::Connected(terms(&connack)),
         Packet::PubAck(ack) => Event::Answered(ack.pkid, verdict(ack.reason)),
         Packet::PubRec(ack) => match verdict_of_receipt(ack.reason) {
-            Verdict::Taken => Event::Received(ack.pkid),
+            Verdict::Taken | Verdict::Unheard => Event::Received(ack.pkid),
             refusal => Event::Answered(ack.pkid, refusal),
         },
         Packet::PubComp(ack) => Event::Answered(ack.pkid, Verdict::Taken),
@@ -143,7 +143,8 @@ fn terms(connack: &ConnAck) -> Terms {
 
 fn verdict(reason: PubAckReason) -> Verdict {
     match reason {
-        PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Verdict::Taken,
+        PubAckReason::Success => Verdict::Taken,
+        PubAckReason::NoMatchingSubscribers => Verdict::Unheard,
         PubAckReason::UnspecifiedError => Verdict::NotNow("unspecified error"),
         PubAckReason::ImplementationSpecificError => Verdict::NotNow("implementation specific error"),
         PubAckReason::PacketIdentifierInUse => Verdict::NotNow("packet id in use"),

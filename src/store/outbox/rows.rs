@@ -21,6 +21,8 @@ const ROW_BYTES: u64 = 128;
 const MARKER_BYTES_MAX: u64 = 512;
 /// Bytes that an earlier hub may have sent without being told that they arrived.
 const MAYBE_SENT_BYTES: u64 = 8 << 20;
+/// Messages dropped in one transaction, at most: more than come in with it, and few enough that it does not take long.
+const DROPPED_TOGETHER_MAX: u64 = 16_384;
 /// How often the age of the rows is looked at, milliseconds.
 const AGE_LOOK_INTERVAL_MS: i64 = 1_000;
 /// 2020-01-01, Unix milliseconds: a message that seems to be older came while the hub's clock was not set.
@@ -150,7 +152,9 @@ impl Rows {
             age_max.map(|age| now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
         let mut dropped = 0;
         for mut free in claims.free() {
-            while let Some(run) = self.next_run(connection, free, dropped_before).doing(DROPPING)? {
+            while dropped < DROPPED_TOGETHER_MAX
+                && let Some(run) = self.next_run(connection, free, dropped_before).doing(DROPPING)?
+            {
                 dropped += run.dropped;
                 free.after = run.gap.last_id;
                 self.replace(connection, &run).doing(DROPPING)?;
@@ -219,7 +223,9 @@ impl Rows {
             let part = Run::of_row(row)?;
             let follows = found.as_ref().is_some_and(|run| run.gap.last_id + 1 == part.gap.first_id);
             let has_drops = found.as_ref().is_some_and(|run| run.dropped > 0);
-            if has_drops && !follows || part.dropped > 0 && !self.must_go(found.as_ref(), &part, before_ms) {
+            let has_many = found.as_ref().is_some_and(|run| run.dropped >= DROPPED_TOGETHER_MAX);
+            if has_many || has_drops && !follows || part.dropped > 0 && !self.must_go(found.as_ref(), &part, before_ms)
+            {
                 break;
             }
             match &mut found {

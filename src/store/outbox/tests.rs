@@ -278,6 +278,21 @@ fn what_is_too_old_is_dropped_unless_the_clock_was_not_set() {
 }
 
 #[test]
+fn a_limit_that_was_lowered_is_reached_in_steps_that_do_not_take_long() {
+    let mut setup = Setup::new(SETTINGS);
+    setup.add(0..40_000);
+    setup.reopen(limit(20));
+    setup.add(0..1);
+    assert!((16_384..20_000).contains(&setup.outbox.dropped()), "{}", setup.outbox.dropped());
+    for _ in 0..2 {
+        setup.add(0..1);
+    }
+    assert!(setup.outbox.bytes() <= setup.outbox.bytes_max());
+    assert_eq!((setup.lost(), setup.all()[0].gap.is_some()), (setup.outbox.dropped(), true));
+    assert_eq!(setup.all().iter().filter(|row| row.gap.is_some()).count(), 1);
+}
+
+#[test]
 fn an_outbox_whose_total_is_gone_is_counted() {
     let mut setup = Setup::new(SETTINGS);
     setup.add(0..3);
