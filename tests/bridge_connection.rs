@@ -221,7 +221,10 @@ fn qos_2_loses_nothing_though_the_hub_is_killed() {
     collector.wait_count(5000, PATIENTLY);
     wait_drained(&site, PATIENTLY);
     println!("{} repeats", collector.repeats());
-    assert_complete(&collector.seen_once(), 5000);
+    // What the killed hub had not released goes out by packet id when it is back, which may not be the order it was sent.
+    let mut numbers: Vec<u64> = of(&collector, "weathermeters/");
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..5000).collect::<Vec<u64>>());
 }
 
 #[test]

@@ -25,8 +25,8 @@ fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
 }
 
-fn readings_in_all() -> u64 {
-    from_environment("STATIONHUB_BRIDGE_READINGS", 10_000)
+fn readings_in_all(default: u64) -> u64 {
+    from_environment("STATIONHUB_BRIDGE_READINGS", default)
 }
 
 /// Returns a time that `messages` take on a slow and busy machine.
@@ -37,7 +37,7 @@ fn time_for(messages: u64) -> Duration {
 #[test]
 fn readings_of_an_outage_arrive_each_once_and_in_order() {
     let Some(mut upstream) = mosquitto(UNLIMITED) else { return };
-    let count = readings_in_all();
+    let count = readings_in_all(10_000);
     let collector = Collector::start(upstream.address, 5, ALL);
     upstream.stop();
     let site = site(&upstream.url(), "");
@@ -148,19 +148,19 @@ fn drain_under_blows(upstream: Upstream, version: u8, count: u64, rounds: u64) {
 #[test]
 fn kills_of_hub_and_mosquitto_during_the_drain_lose_nothing_and_keep_the_order() {
     let Some(upstream) = mosquitto(UNLIMITED) else { return };
-    drain_under_blows(upstream, 5, readings_in_all(), from_environment("STATIONHUB_BRIDGE_ROUNDS", 6));
+    drain_under_blows(upstream, 5, readings_in_all(10_000), from_environment("STATIONHUB_BRIDGE_ROUNDS", 6));
 }
 
 #[test]
 fn kills_of_hub_and_nats_during_the_drain_lose_nothing_and_keep_the_order() {
     let Some(upstream) = nats() else { return };
-    drain_under_blows(upstream, 4, readings_in_all() / 2, from_environment("STATIONHUB_BRIDGE_ROUNDS", 4));
+    drain_under_blows(upstream, 4, readings_in_all(5_000), from_environment("STATIONHUB_BRIDGE_ROUNDS", 4));
 }
 
 #[test]
 fn readings_of_an_outage_arrive_at_nats_without_repeats() {
     let Some(mut upstream) = nats() else { return };
-    let count = readings_in_all() / 2;
+    let count = readings_in_all(5_000);
     let collector = Collector::start(upstream.address, 4, ALL);
     upstream.stop();
     let site = site(&upstream.url(), "protocol = 4");
