@@ -189,8 +189,11 @@ impl Hub {
                 queue: queue.clone(),
                 inside: broker.inside(&settings.client_id, &settings.local_user),
             };
-            (Bridge::start(settings.clone(), parts), outbox)
+            Bridge::start(settings.clone(), parts).map(|bridge| (bridge, outbox))
         });
+        let bridge = bridge
+            .transpose()
+            .map_err(|source| HubError::System { doing: "cannot start the bridge's thread".to_owned(), source })?;
         let watched = Watched {
             progress: writer.progress(),
             queue,

@@ -258,6 +258,9 @@ impl<'b> Conversation<'b> {
                 continue;
             }
             let window = &self.lasting.window;
+            if self.lasting.ledger.is_full() {
+                return;
+            }
             // A suspect needs another one beside it, whatever the limit.
             let has_room = window.len() < most.max(if suspect.is_some() { 2 } else { 0 })
                 && (window.bytes() < self.lasting.in_flight_bytes_max || suspect.is_some());

@@ -12,10 +12,14 @@ use tokio::sync::Notify;
 
 use crate::store::{AckGate, Content, Job, Lane, OutboxChange, Queue, Ticket};
 
-/// Messages that are deleted together, at least, while many are sent.
-pub(super) const BATCH: usize = 512;
-/// Bytes of messages that wait for that.
-const BATCH_BYTES: usize = 1024 * 1024;
+/// Messages that are deleted together, at least, while many are sent: few, as a reading may have to wait for it. While the
+/// disk is slow they become more by themselves, since the next batch waits for the last one.
+const BATCH: usize = 32;
+/// The most that the upstream may have and the store not know: so much is sent again after the hub has died, beside what was
+/// on its way.
+pub(super) const UNTOLD_MAX: usize = 2048;
+/// Bytes of that.
+const UNTOLD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a message may wait for that: an SD card wears out by the transaction.
 const BATCH_TIME: Duration = Duration::from_secs(5);
 
@@ -34,8 +38,8 @@ pub(super) struct Ledger {
     messages: usize,
     bytes: usize,
     since: Option<Instant>,
-    /// Messages of the last batch.
-    told: usize,
+    /// Messages of the last batch, and their bytes.
+    told: (usize, usize),
 }
 
 /// The rows of a lane that the upstream has, and which of them the store was told of.
@@ -61,7 +65,7 @@ impl Ledger {
             messages: 0,
             bytes: 0,
             since: None,
-            told: 0,
+            told: (0, 0),
         }
     }
 
@@ -95,7 +99,18 @@ impl Ledger {
 
     /// Returns how many messages the upstream has that still stand in the outbox.
     pub(super) fn standing(&self) -> usize {
-        self.messages + if self.is_stored() { 0 } else { self.told }
+        self.untold().0
+    }
+
+    /// Tells whether nothing more may be sent before the store has done what it was told.
+    pub(super) fn is_full(&self) -> bool {
+        let (messages, bytes) = self.untold();
+        messages >= UNTOLD_MAX || bytes >= UNTOLD_BYTES_MAX
+    }
+
+    fn untold(&self) -> (usize, usize) {
+        let (messages, bytes) = if self.is_stored() { (0, 0) } else { self.told };
+        (self.messages + messages, self.bytes + bytes)
     }
 
     /// Returns when the store is to be told, at the latest.
@@ -114,8 +129,7 @@ impl Ledger {
             self.queue.push(&mut self.stuck);
         }
         let Some(since) = self.since.filter(|_| self.is_stored()) else { return };
-        let full = self.messages >= BATCH || self.bytes >= BATCH_BYTES;
-        if !at_once && !full && now.saturating_duration_since(since) < BATCH_TIME {
+        if !at_once && self.messages < BATCH && now.saturating_duration_since(since) < BATCH_TIME {
             return;
         }
         let mut changes = std::mem::take(&mut self.set_aside);
@@ -129,7 +143,8 @@ impl Ledger {
         let ticket = Ticket { gate: self.gate.clone(), number: self.number };
         self.stuck.push_back(Job { content: Content::Outbox(changes), ticket: Some(ticket) });
         self.queue.push(&mut self.stuck);
-        (self.told, self.messages, self.bytes, self.since) = (self.messages, 0, 0, None);
+        self.told = (self.messages, self.bytes);
+        (self.messages, self.bytes, self.since) = (0, 0, None);
     }
 
     fn is_stored(&self) -> bool {

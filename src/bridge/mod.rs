@@ -27,9 +27,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
+use rustix::process::{getpriority_process, setpriority_process};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, info, warn};
 
 use self::backoff::{Backoff, chance};
 use self::conversation::{Conversation, End};
@@ -50,14 +51,16 @@ use crate::store::{Outbox, Queue};
 
 pub use self::state::{Standing, State};
 
-/// Rows that may have been sent when the hub died, beside the window: those that the store was not told of.
-pub const UNTOLD_MAX: usize = ledger::BATCH;
+/// Rows that the upstream may have had when the hub died, beside those in the window.
+pub const UNTOLD_MAX: usize = ledger::UNTOLD_MAX;
 /// A loss that lasts is told again after this time.
 const TELL_AGAIN: Duration = Duration::from_secs(600);
 /// A connection that held for this long was a good one, whatever it did.
 const GOOD_TIME: Duration = Duration::from_secs(60);
 /// How long what came down may take to be published after its connection has ended.
 const DOWN_TIME_MAX: Duration = Duration::from_secs(2);
+/// How much the bridge's thread steps back, as in nice(1).
+const NICENESS: i32 = 10;
 /// How long a stop may take.
 const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 /// Bytes on their way upstream, at most; less where the outbox is small.
@@ -83,15 +86,29 @@ pub struct Parts {
 pub struct Bridge {
     state: Arc<State>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
 }
 
 impl Bridge {
-    /// Starts to connect.
-    pub fn start(settings: config::Bridge, parts: Parts) -> Bridge {
+    /// Starts to connect, on a thread of its own: a backlog that drains must not stand in the way of those who publish here.
+    ///
+    /// # Errors
+    /// The system's, where it gives no thread.
+    pub fn start(settings: config::Bridge, parts: Parts) -> std::io::Result<Bridge> {
         let (state, stop) = (Arc::new(State::new()), CancellationToken::new());
-        let task = tokio::spawn(run(settings, parts, state.clone(), stop.clone()));
-        Bridge { state, stop, task }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (end, ended) = oneshot::channel();
+        let running = run(settings, parts, state.clone(), stop.clone());
+        std::thread::Builder::new().name("bridge".into()).spawn(move || {
+            // Where the machine is busy, the others go first.
+            getpriority_process(None)
+                .and_then(|priority| setpriority_process(None, priority + NICENESS))
+                .unwrap_or_else(|error| debug!("the bridge does not step back: {error}"));
+            runtime.block_on(running);
+            runtime.shutdown_background();
+            end.send(()).unwrap_or(());
+        })?;
+        Ok(Bridge { state, stop, ended })
     }
 
     /// Returns the counters.
@@ -101,16 +118,14 @@ impl Bridge {
 
     /// Waits for the bridge's end, which only its failure brings about.
     pub async fn ended(&mut self) {
-        if let Err(failed) = (&mut self.task).await {
-            error!("the bridge failed: {failed}");
-        }
+        // An error says that the thread has panicked, which is an end, too.
+        (&mut self.ended).await.unwrap_or(());
     }
 
     /// Lets what is on its way arrive, has the store told, and says goodbye, all within a deadline.
     pub async fn stop(mut self) {
         self.stop.cancel();
-        if tokio::time::timeout(STOP_TIME_MAX, &mut self.task).await.is_err() {
-            self.task.abort();
+        if tokio::time::timeout(STOP_TIME_MAX, &mut self.ended).await.is_err() {
             warn!("the bridge did not stop in time; what was on its way is sent again at the next start");
         }
     }
@@ -300,7 +315,7 @@ impl Lasting {
         let again = self.told.as_ref().is_some_and(|told| told.text == text && told.at.elapsed() < TELL_AGAIN);
         let since = self.told.as_ref().map_or(now, |told| told.since);
         if again {
-            tracing::debug!(?pause, "the upstream {} is still away: {text}", self.name);
+            debug!(?pause, "the upstream {} is still away: {text}", self.name);
             return;
         }
         warn!(
