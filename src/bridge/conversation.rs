@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::Lasting;
 use super::backoff::{Backoff, chance};
@@ -142,17 +142,15 @@ impl<'b> Conversation<'b> {
         if terms.qos_max < lasting.settings.qos {
             return Err(Loss::QosTooHigh(terms.qos_max, lasting.settings.qos));
         }
-        lasting.is_accepted = true;
-        lasting.state.connects.fetch_add(1, Ordering::Relaxed);
-        lasting.state.set_connected(true);
-        let waiting = lasting.outbox.messages();
-        info!(waiting, "the upstream {} is connected", lasting.name);
+        lasting.is_accepted();
         if lasting.unreleased && terms.present {
             let ids = lasting.released_first().into_iter();
             self.releasing = ids.filter_map(|one| if let Again::Release(id) = one { Some(id) } else { None }).collect();
         } else {
             lasting.unreleased = false;
-            lasting.window.resumed(terms.present, terms.receive_max.into());
+            let forgets = lasting.window.resumed(terms.present, terms.receive_max.into());
+            // The upstream remembers ids that the hub has given up; the next connection releases them.
+            lasting.unreleased = forgets && terms.present && lasting.settings.qos == 2;
             let wanted = &lasting.settings.subscribe;
             let kept = terms.present && lasting.subscribed;
             if !wanted.is_empty() && !kept && self.link.sender.subscribe(wanted) {

@@ -55,6 +55,8 @@ pub use self::state::{Standing, State};
 pub const UNTOLD_MAX: usize = ledger::UNTOLD_MAX;
 /// A loss that lasts is told again after this time.
 const TELL_AGAIN: Duration = Duration::from_secs(600);
+/// A loss like the last one is told again after this time, where the upstream comes and goes.
+const TELL_ANEW: Duration = Duration::from_secs(30);
 /// A connection that held for this long was a good one, whatever it did.
 const GOOD_TIME: Duration = Duration::from_secs(60);
 /// How long what came down may take to be published after its connection has ended.
@@ -155,14 +157,17 @@ struct Lasting {
     /// Whether it has acknowledged anything on it.
     has_progressed: bool,
     complaints: Rate,
+    /// What was told last of the upstream's being away.
     told: Option<Told>,
 }
 
-/// The loss that was told last.
+/// A loss that was told.
 struct Told {
     text: String,
     at: Instant,
     since: Instant,
+    /// Whether it was told since that it is over.
+    is_over: bool,
 }
 
 async fn run(settings: config::Bridge, parts: Parts, state: Arc<State>, stop: CancellationToken) {
@@ -258,7 +263,9 @@ impl Lasting {
 
     /// Draws the conclusion from an upstream that closed the connection while messages were on their way.
     fn suspect(&mut self, end: &End) {
-        let is_closed = matches!(end, End::Lost(Loss::Closed | Loss::Goodbye(_) | Loss::Network(_)));
+        // At QoS 2 the upstream remembers the ids of what it has received, so they cannot be given up.
+        let is_closed =
+            self.settings.qos == 1 && matches!(end, End::Lost(Loss::Closed | Loss::Goodbye(_) | Loss::Network(_)));
         let first = self.window.first_sent().filter(|_| is_closed && self.is_accepted);
         if let Some(to_blame) = first.and_then(|first| self.suspicion.closed(first)) {
             let detail = "the upstream closes the connection whenever it is sent, and takes others".to_owned();
@@ -281,9 +288,28 @@ impl Lasting {
         }
         self.has_progressed = true;
         self.state.set_last_error(None);
-        if let Some(told) = self.told.take() {
+        self.is_back();
+    }
+
+    /// Notes that the upstream has accepted the connection. That it is back is said when it takes what waits.
+    fn is_accepted(&mut self) {
+        self.is_accepted = true;
+        self.state.connects.fetch_add(1, Ordering::Relaxed);
+        self.state.set_connected(true);
+        let waiting = self.outbox.messages();
+        if self.told.is_none() {
+            info!(waiting, "the upstream {} is connected", self.name);
+        } else if waiting == 0 {
+            self.is_back();
+        }
+    }
+
+    /// Says that the upstream is back, where it was told to be away.
+    fn is_back(&mut self) {
+        if let Some(told) = self.told.as_mut().filter(|told| !told.is_over) {
+            told.is_over = true;
             let (seconds, waiting) = (told.since.elapsed().as_secs(), self.outbox.messages());
-            info!(seconds, waiting, "messages reach the upstream {} again", self.name);
+            info!(seconds, waiting, "the upstream {} is back: messages reach it again", self.name);
         }
     }
 
@@ -293,8 +319,7 @@ impl Lasting {
         self.state.set_last_error(Some(text.to_owned()));
         if self.complaints.allows() {
             warn!("the upstream {}: {text}", self.name);
-            let now = Instant::now();
-            self.told.get_or_insert(Told { text: text.to_owned(), at: now, since: now });
+            self.tell(text.to_owned());
         }
     }
 
@@ -310,12 +335,13 @@ impl Lasting {
 
     /// Tells of a loss: the first of a row, another reason, and now and then that it lasts.
     fn lost(&mut self, loss: &Loss, pause: Duration) {
-        let (text, now) = (loss.to_string(), Instant::now());
+        let text = loss.to_string();
         self.state.set_last_error(Some(text.clone()));
-        let again = self.told.as_ref().is_some_and(|told| told.text == text && told.at.elapsed() < TELL_AGAIN);
-        let since = self.told.as_ref().map_or(now, |told| told.since);
-        if again {
-            debug!(?pause, "the upstream {} is still away: {text}", self.name);
+        let is_known = self.told.as_ref().is_some_and(|told| {
+            told.text == text && told.at.elapsed() < if told.is_over { TELL_ANEW } else { TELL_AGAIN }
+        });
+        if is_known {
+            debug!(?pause, "the upstream {} is away: {text}", self.name);
             return;
         }
         warn!(
@@ -324,7 +350,14 @@ impl Lasting {
             self.name,
             pause.as_secs_f64()
         );
-        self.told = Some(Told { text, at: now, since });
+        self.tell(text);
+    }
+
+    /// Notes what was told.
+    fn tell(&mut self, text: String) {
+        let now = Instant::now();
+        let since = self.told.as_ref().filter(|told| !told.is_over).map_or(now, |told| told.since);
+        self.told = Some(Told { text, at: now, since, is_over: false });
     }
 
     /// Tells the store all that it was not told, and waits for it, within `deadline`.

@@ -176,17 +176,21 @@ impl Window {
     }
 
     /// Says whether the upstream still has the session. Where not, it has forgotten the ids, and the messages under them
-    /// with those that it had received and not released: all are sent as if for the first time.
-    pub(super) fn resumed(&mut self, present: bool, most: usize) {
-        let mut published = 0;
+    /// with those that it had received and not released: all are sent as if for the first time. Tells whether any is.
+    pub(super) fn resumed(&mut self, present: bool, most: usize) -> bool {
+        let (mut published, mut forgets) = (0, false);
         for entry in &mut self.entries {
             published += usize::from(matches!(entry.stage, Stage::Sent { .. }));
-            match entry.stage {
-                Stage::Sent { .. } if !present || published > most => entry.stage = Stage::ToSend,
-                Stage::Received { .. } if !present => entry.stage = Stage::ToSend,
-                _ => {}
+            let is_forgotten = match entry.stage {
+                Stage::Sent { .. } => !present || published > most,
+                Stage::Received { .. } => !present,
+                _ => false,
+            };
+            if is_forgotten {
+                (entry.stage, forgets) = (Stage::ToSend, true);
             }
         }
+        forgets
     }
 
     /// Returns what has to be sent again on a new connection, in its order.
@@ -264,7 +268,7 @@ mod tests {
         window.handed(4);
         assert_eq!(window.acknowledged(12), Some(2));
         window.lost();
-        window.resumed(true, 100);
+        assert!(!window.resumed(true, 100));
         assert_eq!(again(&window), [(11, Some(1)), (13, Some(3))]);
         assert!(window.repeats());
         assert_eq!(window.to_send(None).map(|message| message.id), Some(4), "it never got an id");
@@ -278,7 +282,7 @@ mod tests {
         let mut window = sent(2);
         window.received(12);
         window.lost();
-        window.resumed(false, 100);
+        assert!(window.resumed(false, 100));
         assert_eq!((again(&window).len(), window.repeats()), (0, false));
         for (row, id) in [(1, 1), (2, 2)] {
             assert_eq!(window.to_send(None).map(|message| message.id), Some(row));
@@ -293,7 +297,7 @@ mod tests {
     fn an_upstream_that_takes_less_than_before_gets_the_rest_later() {
         let mut window = sent(3);
         window.lost();
-        window.resumed(true, 2);
+        assert!(window.resumed(true, 2));
         assert_eq!(again(&window), [(11, Some(1)), (12, Some(2))]);
         assert_eq!(window.to_send(None).map(|message| message.id), Some(3));
     }
@@ -316,7 +320,7 @@ mod tests {
         let mut window = sent(2);
         window.received(11);
         window.lost();
-        window.resumed(true, 100);
+        assert!(!window.resumed(true, 100));
         assert_eq!(again(&window), [(11, None), (12, Some(2))]);
     }
 

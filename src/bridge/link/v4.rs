@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event as Report, EventLoop, MqttOptions, NetworkOptions, Outgoing,
-    Packet, PubRel, Publish, QoS, Request, StateError, SubscribeFilter, SubscribeReasonCode, TlsConfiguration,
-    Transport,
+    AsyncClient, ConnectReturnCode, ConnectionError, Error, Event as Report, EventLoop, MqttOptions, NetworkOptions,
+    Outgoing, Packet, PubRel, Publish, QoS, Request, StateError, SubscribeFilter, SubscribeReasonCode,
+    TlsConfiguration, Transport,
 };
 
 use super::super::error::{Loss, SEE_CLIENT_ID, SEE_LOGIN};
@@ -113,7 +113,9 @@ fn loss(error: ConnectionError) -> Loss {
         ConnectionError::Tls(error) => Loss::Tls(error.to_string()),
         ConnectionError::ConnectionRefused(code) => refused(code),
         ConnectionError::MqttState(StateError::AwaitPingResp) => Loss::Silent,
-        ConnectionError::MqttState(StateError::Io(error)) => Loss::Network(error.to_string()),
+        ConnectionError::MqttState(StateError::Io(error) | StateError::Deserialization(Error::Io(error))) => {
+            Loss::Network(error.to_string())
+        }
         ConnectionError::MqttState(StateError::ConnectionAborted) | ConnectionError::RequestsDone => Loss::Closed,
         other => Loss::Protocol(other.to_string(), ""),
     }

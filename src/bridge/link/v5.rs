@@ -1,11 +1,11 @@
 //! MQTT 5 upstream, as rumqttc speaks it.
 
 use bytes::Bytes;
-use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectProperties, ConnectReturnCode, Filter, Packet, PubAckReason, PubRecReason, PubRel, Publish,
     PublishProperties, RetainForwardRule, SubscribeReasonCode,
 };
+use rumqttc::v5::mqttbytes::{Error, QoS};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event as Report, EventLoop, MqttOptions, Request, StateError};
 use rumqttc::{Outgoing as Sent, TlsConfiguration, Transport};
 
@@ -214,6 +214,7 @@ fn state_loss(error: StateError) -> Loss {
             let words = reason_string.map(|words| format!(", {:?}", words.chars().take(200).collect::<String>()));
             Loss::Goodbye(format!("{reason_code:?}{}", words.unwrap_or_default()))
         }
+        StateError::Deserialization(Error::Io(error)) => Loss::Network(error.to_string()),
         other @ StateError::Deserialization(_) => Loss::Protocol(other.to_string(), SEE_PROTOCOL),
         other => Loss::Protocol(other.to_string(), ""),
     }
