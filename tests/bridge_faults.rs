@@ -115,6 +115,22 @@ fn an_upstream_out_of_quota_is_asked_again_until_it_takes_everything() {
 }
 
 #[test]
+fn a_quota_that_ends_within_a_connection_leaves_the_order_as_it_was() {
+    let (fake, site, hub, _) = well(5);
+    let mark = hub.log_end();
+    fake.set(Mood::AckWith(0x97));
+    readings(hub.mqtt, 1, 200..500);
+    wait_told(&site, &hub, mark, &["quota"]);
+    fake.set(Mood::Well);
+    readings(hub.mqtt, 1, 500..600);
+    wait_taken(&fake, 600);
+    wait_recovered(&site, &hub, mark);
+    assert_complete(&once(fake.taken()), 600);
+    assert_eq!(counter(&site, "connects"), 1, "a quota is no reason to leave");
+    wait_drained(&site, SOON);
+}
+
+#[test]
 fn an_upstream_that_says_goodbye_is_tried_again() {
     survives_all(&[(5, Mood::Disconnect(0x97), &["away"]), (5, Mood::Disconnect(0x8B), &["away"])]);
 }
