@@ -63,6 +63,7 @@ fn survives(version: u8, mood: Mood, words: &[&str]) {
     wait_taken(&fake, 600);
     wait_recovered(&site, &hub, mark);
     assert_complete(&once(fake.taken()), 600);
+    assert_eq!(counter(&site, "refused"), 0, "no message is to blame");
     assert!(hub.stop().success());
     assert_eq!(site.number("SELECT count(*) FROM outbox"), 0, "what the upstream has is not sent again");
 }
@@ -197,6 +198,7 @@ fn a_link_that_is_cut_again_and_again_delivers_all() {
     collector.wait_count(3000, PATIENTLY);
     wait_drained(&site, SOON);
     assert_complete(&collector.seen_once(), 3000);
+    assert_eq!(counter(&site, "refused"), 0, "no message is to blame");
 }
 
 #[test]
