@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 
 use super::cached::{Cached, RowName};
@@ -156,8 +156,26 @@ impl Database {
             )
             .map(|is_there: bool| is_there.then_some(outcome))
             .doing("cannot see whether the last transaction is in the database")?;
+        if settled.is_some() {
+            self.put_on_disk()?;
+        }
         self.tell_bridge(settled.unwrap_or_default());
         Ok(settled)
+    }
+
+    /// Writes what the log holds into the database file and syncs that: a transaction that is read back may stand in the
+    /// system's memory alone, and its log's next sync may succeed without having written it.
+    fn put_on_disk(&self) -> Result<(), StoreError> {
+        const DOING: &str = "cannot put the last transaction on disk";
+        let (is_busy, in_log, written): (bool, i64, i64) = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(FULL)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .doing(DOING)?;
+        if is_busy || written < in_log {
+            let busy = rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None);
+            return Err(busy).doing(DOING);
+        }
+        Ok(())
     }
 
     /// Waits only shortly for other programs' locks from now on: the hub stops.

@@ -30,10 +30,7 @@ pub fn site(url: &str, settings: &str) -> Site {
 
 /// Returns what `stationhub status` tells of the bridge.
 pub fn status(site: &Site) -> Value {
-    let mut status = site.command("status");
-    status.arg("--json");
-    let output = site.refused(status, PATIENTLY);
-    let report: Value = serde_json::from_slice(&output.stdout).expect("status prints JSON");
+    let report = site.status();
     assert!(report["bridge"].is_object(), "status tells of the bridge: {report}");
     report["bridge"].clone()
 }

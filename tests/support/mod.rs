@@ -126,6 +126,14 @@ impl Site {
         command
     }
 
+    /// Returns what `stationhub status --json` tells.
+    pub fn status(&self) -> serde_json::Value {
+        let mut status = self.command("status");
+        status.arg("--json");
+        let output = self.refused(status, PATIENTLY);
+        serde_json::from_slice(&output.stdout).expect("status prints JSON")
+    }
+
     /// Returns `run` on a disk whose syncs fail or are slow, as FAILSYNC and SLOWSYNC_MS in its environment say.
     pub fn run_command_on_a_bad_disk(&self) -> Command {
         let shim = self.file("failsync.so");
