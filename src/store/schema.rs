@@ -106,9 +106,11 @@ CREATE TABLE IF NOT EXISTS outbox_total (
 ";
 
 /// Numbers of the outbox begin above the time of its making, Unix milliseconds: upstream, a message is known by its number,
-/// and no database may give out those of one that was there before it.
+/// and no database may give out those of one that was there before it. A clock that is not set (before 2020) says too little,
+/// so chance is added.
 const OUTBOX_BEGINS: &str = "INSERT INTO sqlite_sequence(name, seq)
-  SELECT 'outbox', ?1 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'outbox')";
+  SELECT 'outbox', iif(?1 < 1577836800000, ?1 + abs(random() % 1000000000), ?1)
+  WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'outbox')";
 
 const TABLES: i64 = 10;
 

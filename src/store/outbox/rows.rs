@@ -11,6 +11,7 @@ use rusqlite::{CachedStatement, Connection, Row, params};
 
 use super::claims::Range;
 use super::{Claims, Figures, Forward, GAP_TOPIC, Gap, Outbox, OutboxChange, Waiting};
+use crate::clock::now_ms;
 use crate::store::error::{Doing, StoreError};
 use crate::store::job::Incoming;
 use crate::store::tables::quarantine_bytes;
@@ -66,8 +67,15 @@ pub(in crate::store) struct SetAside {
 }
 
 impl Rows {
-    /// Reads the totals, and claims what an earlier hub may have sent.
+    /// Reads the totals, and claims what an earlier hub may have sent. Numbers go on above the time: the file may be an older
+    /// copy that was put back, and no number that went upstream since may be given out again.
     pub(in crate::store) fn load(connection: &Connection, shared: Arc<Outbox>) -> Result<Rows, StoreError> {
+        let now_ms = now_ms();
+        if now_ms >= CLOCK_SET_MS {
+            connection
+                .execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'outbox' AND seq < ?1", [now_ms])
+                .doing(WRITING)?;
+        }
         let figures = read_figures(connection).doing(READING)?;
         let mut claims = shared.claims();
         if !claims.knows_the_start {

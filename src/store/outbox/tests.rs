@@ -312,3 +312,20 @@ async fn the_bridge_is_woken_by_what_was_added_before_it_waits() {
     let woken = tokio::time::timeout(Duration::from_millis(1), setup.outbox.changed()).await;
     assert!(woken.is_err(), "sending adds nothing");
 }
+
+#[test]
+fn a_copy_that_was_put_back_gives_out_no_number_twice() {
+    let mut setup = Setup::new(SETTINGS);
+    setup.add(0..3);
+    let used = setup.outbox.newest();
+    // As in a copy that was made before anything was sent.
+    setup
+        .connection()
+        .execute_batch("DELETE FROM outbox; UPDATE sqlite_sequence SET seq = 7 WHERE name = 'outbox'")
+        .unwrap();
+    setup.connection().execute_batch("UPDATE outbox_total SET messages = 0, bytes = 0").unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    setup.reopen(SETTINGS);
+    setup.add(3..4);
+    assert!(setup.all()[0].id > used, "{} was given out before", setup.all()[0].id);
+}
