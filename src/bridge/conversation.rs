@@ -16,9 +16,12 @@ use super::error::Loss;
 use super::link::{Event, Link, Terms, Verdict};
 use super::outgoing::Outgoing;
 use super::window::Again;
+use crate::config::Protocol;
 
 /// Events taken at a time.
 const EVENTS: usize = 128;
+/// An upstream that takes only smaller packets than this takes no part in it, bytes.
+const PACKET_BYTES_MIN: usize = 4096;
 /// How long a stop waits for what is on its way.
 const LAST_ACKS_TIME_MAX: Duration = Duration::from_millis(800);
 /// How long a stop waits for the store, and for the goodbye to leave.
@@ -49,6 +52,8 @@ pub(super) struct Conversation<'b> {
     /// Until when nothing is sent, because the upstream does not want it or the outbox cannot be read.
     paused_until: Option<Instant>,
     refusals: Backoff,
+    /// Messages that rumqttc counts as on their way for ever.
+    leaks: usize,
     /// Packet ids of an earlier run that are still to be released.
     releasing: BTreeSet<u16>,
     /// Whether the live lane is to be begun anew first.
@@ -69,6 +74,7 @@ impl<'b> Conversation<'b> {
             subscribing_since: None,
             paused_until: None,
             refusals,
+            leaks: 0,
             releasing: BTreeSet::new(),
             begins_live,
             has_told_unheard: false,
@@ -81,6 +87,8 @@ impl<'b> Conversation<'b> {
         loop {
             let due = self.due().saturating_duration_since(Instant::now());
             tokio::select! {
+                // Acks that are there come before all else, or the connection would seem to stand still.
+                biased;
                 () = stop.cancelled() => {
                     self.farewell().await;
                     return End::Stopped;
@@ -142,6 +150,12 @@ impl<'b> Conversation<'b> {
         if terms.qos_max < lasting.settings.qos {
             return Err(Loss::QosTooHigh(terms.qos_max, lasting.settings.qos));
         }
+        if let Some(bytes) = terms.packet_bytes_max.filter(|bytes| *bytes < PACKET_BYTES_MIN) {
+            return Err(Loss::TakesTooLittle(format!("packets of {bytes} bytes at most")));
+        }
+        if terms.receive_max == 0 {
+            return Err(Loss::TakesTooLittle("no message at a time".to_owned()));
+        }
         lasting.is_accepted();
         if lasting.unreleased && terms.present {
             let ids = lasting.released_first().into_iter();
@@ -185,19 +199,18 @@ impl<'b> Conversation<'b> {
     /// this one, it is set aside.
     fn refused(&mut self, id: u16, verdict: Verdict) {
         let now = Instant::now();
-        let sent = self.lasting.state.sent.load(Ordering::Relaxed);
+        let (acked, patience) = (self.lasting.acked, self.lasting.settings.ack_wait_max);
+        self.leaks += usize::from(self.lasting.settings.qos == 2);
         let Some(entry) = self.lasting.window.refused(id) else { return };
         self.still_since = now;
         let topic = entry.message.topic.clone();
         let reason = match verdict {
             Verdict::Never(reason) => Err(reason),
-            Verdict::Denied => match entry.denied_at {
-                Some(before) if before < sent => Err("not authorized"),
-                _ => {
-                    entry.denied_at.get_or_insert(sent);
-                    Ok("not authorized")
-                }
-            },
+            Verdict::Denied => {
+                let (since, before) = *entry.denied.get_or_insert((now, acked));
+                let takes_others = before < acked && now.saturating_duration_since(since) >= patience;
+                if takes_others { Err("not authorized") } else { Ok("not authorized") }
+            }
             Verdict::NotNow(reason) => Ok(reason),
             Verdict::Taken | Verdict::Unheard => return,
         };
@@ -219,9 +232,19 @@ impl<'b> Conversation<'b> {
     /// Says whether the connection has stopped to move.
     fn check(&mut self) -> Result<(), Loss> {
         let (now, waited) = (Instant::now(), self.lasting.settings.ack_wait_max);
-        let messages = self.lasting.window.unacknowledged();
+        let messages = self.lasting.window.unacknowledged() + self.releasing.len();
         if messages == 0 {
             self.still_since = now;
+        } else if self.link.is_held.load(Ordering::Relaxed) {
+            // Acks lie behind what came down and cannot be published: the store's fault, not the upstream's.
+            self.still_since = now;
+            self.lasting
+                .state
+                .set_last_error(Some("what comes down waits for the store, and acks behind it".to_owned()));
+        }
+        if self.leaks > usize::from(self.lasting.settings.window) / 2 {
+            // At QoS 2 rumqttc counts a refused message as on its way for ever; on a new connection it begins anew.
+            return Err(Loss::Released);
         }
         let still = now.saturating_duration_since(self.still_since) >= waited;
         if self.terms.is_some() && still {
@@ -240,9 +263,6 @@ impl<'b> Conversation<'b> {
             return;
         }
         self.paused_until = None;
-        if self.begins_live && !self.begin_live() {
-            return;
-        }
         loop {
             // What is done with leaves the window first, so that each ack makes room at once: a server that holds its acks back
             // until its last is answered (Nagle) would wait for the hub's next message, and the hub for its acks.
@@ -260,9 +280,12 @@ impl<'b> Conversation<'b> {
                 return;
             }
             // A suspect needs another one beside it, whatever the limit.
-            let has_room = window.len() < most.max(if suspect.is_some() { 2 } else { 0 })
-                && (window.bytes() < self.lasting.in_flight_bytes_max || suspect.is_some());
-            let goes_on = has_room && self.next(terms).await || suspect.is_some() && self.send_first(terms, None);
+            let has_room = match suspect {
+                Some(_) => window.open() < 2,
+                None => window.len() < most && window.bytes() < self.lasting.in_flight_bytes_max,
+            };
+            let may_read = has_room && (!self.begins_live || self.begin_live());
+            let goes_on = may_read && self.next(terms).await || suspect.is_some() && self.send_first(terms, None);
             if !goes_on {
                 return;
             }
@@ -277,7 +300,9 @@ impl<'b> Conversation<'b> {
             return false;
         }
         let row = message.id;
-        lasting.echoes.sent(&message.topic, &message.payload, Instant::now());
+        if lasting.settings.protocol == Protocol::V4 {
+            lasting.echoes.sent(&message.topic, &message.payload, Instant::now());
+        }
         if lasting.window.unacknowledged() == 0 {
             self.still_since = Instant::now();
         }

@@ -45,7 +45,8 @@ impl Down {
                     // Not acknowledged, it comes again when the hub is back.
                     Err(Refused::TheHubStops) => return,
                     Err(refused) => {
-                        if self.refused_lines.allows() {
+                        // What the access rules deny, the broker tells.
+                        if refused != Refused::NotAllowed && self.refused_lines.allows() {
                             let topic = arrival.topic.escape_debug();
                             tracing::warn!(%topic, "a message from the upstream is not published: {refused}");
                         }

@@ -53,6 +53,12 @@ pub(super) enum Loss {
     /// The upstream takes messages without acknowledgement only.
     #[error("it takes QoS {0} at most, and bridge.qos is {1}")]
     QosTooHigh(u8, u8),
+    /// The upstream takes too little for anything to go there.
+    #[error("it takes {0}")]
+    TakesTooLittle(String),
+    /// The upstream closed the connection without a word.
+    #[error("it closed the connection without accepting it{0}")]
+    ClosedAtOnce(&'static str),
     /// The MQTT library failed.
     #[error("the MQTT library failed on what it sent")]
     Library,

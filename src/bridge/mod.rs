@@ -36,7 +36,7 @@ use self::backoff::{Backoff, chance};
 use self::conversation::{Conversation, End};
 use self::down::Down;
 use self::echoes::Echoes;
-use self::error::Loss;
+use self::error::{Loss, SEE_PROTOCOL};
 use self::ledger::Ledger;
 use self::link::{Link, Settings};
 use self::outgoing::Form;
@@ -45,7 +45,7 @@ use self::supply::Supply;
 use self::suspicion::Suspicion;
 use self::window::{Again, Window};
 use crate::broker::inside::Inside;
-use crate::config;
+use crate::config::{self, Protocol};
 use crate::log::Rate;
 use crate::store::{Outbox, Queue};
 
@@ -59,6 +59,8 @@ const TELL_AGAIN: Duration = Duration::from_secs(600);
 const TELL_ANEW: Duration = Duration::from_secs(30);
 /// A connection that held for this long was a good one, whatever it did.
 const GOOD_TIME: Duration = Duration::from_secs(60);
+/// After so many attempts the ids of an earlier run are used as they are.
+const RELEASES_MAX: u32 = 3;
 /// How long what came down may take to be published after its connection has ended.
 const DOWN_TIME_MAX: Duration = Duration::from_secs(2);
 /// How much the bridge's thread steps back, as in nice(1).
@@ -88,7 +90,8 @@ pub struct Parts {
 pub struct Bridge {
     state: Arc<State>,
     stop: CancellationToken,
-    ended: oneshot::Receiver<()>,
+    /// `None` once it has ended.
+    ended: Option<oneshot::Receiver<()>>,
 }
 
 impl Bridge {
@@ -110,7 +113,7 @@ impl Bridge {
             runtime.shutdown_background();
             end.send(()).unwrap_or(());
         })?;
-        Ok(Bridge { state, stop, ended })
+        Ok(Bridge { state, stop, ended: Some(ended) })
     }
 
     /// Returns the counters.
@@ -120,14 +123,17 @@ impl Bridge {
 
     /// Waits for the bridge's end, which only its failure brings about.
     pub async fn ended(&mut self) {
-        // An error says that the thread has panicked, which is an end, too.
-        (&mut self.ended).await.unwrap_or(());
+        if let Some(ended) = &mut self.ended {
+            // An error says that the thread has panicked, which is an end, too.
+            ended.await.unwrap_or(());
+        }
+        self.ended = None;
     }
 
     /// Lets what is on its way arrive, has the store told, and says goodbye, all within a deadline.
     pub async fn stop(mut self) {
         self.stop.cancel();
-        if tokio::time::timeout(STOP_TIME_MAX, &mut self.ended).await.is_err() {
+        if tokio::time::timeout(STOP_TIME_MAX, self.ended()).await.is_err() {
             warn!("the bridge did not stop in time; what was on its way is sent again at the next start");
         }
     }
@@ -152,7 +158,11 @@ struct Lasting {
     subscribed: bool,
     /// QoS 2: whether packet ids of an earlier run may be taken upstream.
     unreleased: bool,
-    /// Whether the upstream has accepted this connection.
+    /// How often releasing them came to nothing.
+    releases_failed: u32,
+    /// Messages that the upstream has acknowledged.
+    acked: u64,
+    /// Whether it has accepted this connection.
     is_accepted: bool,
     /// Whether it has acknowledged anything on it.
     has_progressed: bool,
@@ -196,6 +206,8 @@ async fn run(settings: config::Bridge, parts: Parts, state: Arc<State>, stop: Ca
         in_flight_bytes_max: bytes_max,
         subscribed: false,
         unreleased: settings.qos == 2,
+        releases_failed: 0,
+        acked: 0,
         is_accepted: false,
         has_progressed: false,
         complaints: Rate::default(),
@@ -208,7 +220,8 @@ async fn run(settings: config::Bridge, parts: Parts, state: Arc<State>, stop: Ca
     let mut backoff = Backoff::new(lasting.settings.reconnect_max);
     loop {
         let begun = Instant::now();
-        let end = match stop.run_until_cancelled(connection(lasting.settings.clone())).await {
+        let clean = lasting.unreleased && lasting.settings.subscribe.is_empty();
+        let end = match stop.run_until_cancelled(connection(lasting.settings.clone(), clean)).await {
             Some(Ok(settings)) => lasting.converse(&settings, &down, &stop).await,
             Some(Err(loss)) => End::Lost(loss),
             None => End::Stopped,
@@ -237,15 +250,32 @@ impl Lasting {
         (self.is_accepted, self.has_progressed) = (false, false);
         let again = if self.unreleased { self.released_first() } else { self.window.again() };
         self.state.repeated.fetch_add(again.len() as u64, Ordering::Relaxed);
+        if self.settings.protocol == Protocol::V4 {
+            self.note_echoes(&again);
+        }
         let (link, arrivals) = Link::open(settings, again);
         let mut bringing = tokio::spawn(down.clone().bring(arrivals, link.sender.clone()));
-        let end = Conversation::new(self, link).hold(stop).await;
+        let mut end = Conversation::new(self, link).hold(stop).await;
+        if matches!(end, End::Lost(Loss::Closed)) && !self.is_accepted {
+            let is_v5 = self.settings.protocol == Protocol::V5;
+            end = End::Lost(Loss::ClosedAtOnce(if is_v5 { SEE_PROTOCOL } else { "" }));
+        }
+        if self.unreleased && self.is_accepted && !matches!(end, End::Lost(Loss::Released)) {
+            self.releases_failed += 1;
+            if self.releases_failed >= RELEASES_MAX {
+                warn!(
+                    "the upstream {} does not let packet ids of an earlier run be released: they are used again",
+                    self.name
+                );
+                self.unreleased = false;
+            }
+        }
         self.suspect(&end);
         self.window.lost();
-        if self.suspicion.is_narrow() {
-            // One after the other, so that it shows at which of them the upstream closes.
+        if self.suspicion.is_alone() {
             self.window.forget_ids();
         }
+        self.ledger.tell(Instant::now(), true);
         self.state.set_connected(false);
         self.show();
         // The next connection brings what was not acknowledged once more, after what is still being published here.
@@ -259,6 +289,15 @@ impl Lasting {
     /// message under one of them for the old one.
     fn released_first(&self) -> Vec<Again> {
         (1..=self.settings.window.saturating_add(1)).map(Again::Release).collect()
+    }
+
+    /// Notes what is sent again and may come back.
+    fn note_echoes(&self, again: &[Again]) {
+        for one in again {
+            if let Again::Publish(_, message) = one {
+                self.echoes.sent(&message.topic, &message.payload, Instant::now());
+            }
+        }
     }
 
     /// Draws the conclusion from an upstream that closed the connection while messages were on their way.
@@ -281,6 +320,7 @@ impl Lasting {
 
     /// Notes that the upstream has acknowledged a message.
     fn progressed(&mut self, row: i64) {
+        self.acked += 1;
         self.suspicion.taken(row);
         self.state.sent.fetch_add(1, Ordering::Relaxed);
         if self.has_progressed {
@@ -330,6 +370,7 @@ impl Lasting {
         if self.complaints.allows() {
             warn!(topic = %topic.escape_debug(), "a message goes to quarantine, not upstream: {detail}");
         }
+        self.suspicion.forget(row);
         self.ledger.set_aside(row, "refused upstream", detail, Instant::now());
     }
 
@@ -377,8 +418,8 @@ impl Lasting {
     }
 }
 
-/// Reads what a connection needs, anew each time.
-async fn connection(wanted: config::Bridge) -> Result<Settings, Loss> {
+/// Reads what a connection needs, anew each time; with `clean` the upstream is to forget an earlier session.
+async fn connection(wanted: config::Bridge, clean: bool) -> Result<Settings, Loss> {
     let read = tokio::task::spawn_blocking(move || {
         Ok(Settings {
             login: login(&wanted)?,
@@ -391,6 +432,7 @@ async fn connection(wanted: config::Bridge) -> Result<Settings, Loss> {
             port: wanted.port,
             protocol: wanted.protocol,
             client_id: wanted.client_id,
+            clean,
             keep_alive: wanted.keep_alive,
             window: wanted.window,
             qos: wanted.qos,

@@ -19,6 +19,8 @@ pub(super) struct Supply {
     reader: Option<Reader>,
     bytes_max: usize,
     backlog: Shelf,
+    /// The backlog ends there.
+    boundary: i64,
     /// Only where what comes in now goes first.
     live: Option<Shelf>,
 }
@@ -36,7 +38,7 @@ struct Shelf {
 impl Supply {
     /// Makes a supply that begins with the oldest row and reads up to about `bytes_max` bytes at a time.
     pub(super) fn new(database: PathBuf, outbox: Arc<Outbox>, bytes_max: usize) -> Supply {
-        Supply { database, outbox, reader: None, bytes_max, backlog: Shelf::default(), live: None }
+        Supply { database, outbox, reader: None, bytes_max, backlog: Shelf::default(), boundary: i64::MAX, live: None }
     }
 
     /// Says that there may be more.
@@ -56,6 +58,7 @@ impl Supply {
             self.outbox.release(Lane::Live, through);
         }
         self.outbox.set_boundary(boundary);
+        self.boundary = boundary;
         self.live = Some(Shelf { cursor: boundary, ..Shelf::default() });
         self.backlog.is_dry = false;
         boundary
@@ -88,7 +91,7 @@ impl Supply {
         let after = self.shelf(lane).map_or(0, |shelf| shelf.cursor);
         let open = self.reader.take();
         let (mut rows, mut reader) = self.rows(open, lane, after).await?;
-        if rows.is_empty() && lane_has_more(&self.outbox, after) {
+        if rows.is_empty() && self.has_more(lane, after) {
             // The database may be another file than the one that was opened.
             (rows, reader) = self.rows(None, lane, after).await?;
         }
@@ -119,14 +122,17 @@ impl Supply {
         reading.await.unwrap_or(Err(StoreError::Stuck))
     }
 
+    /// Tells whether a lane should have rows after this one.
+    fn has_more(&self, lane: Lane, after: i64) -> bool {
+        let newest = self.outbox.newest();
+        let end = if lane == Lane::Backlog { newest.min(self.boundary) } else { newest };
+        self.outbox.messages() > 0 && end > after
+    }
+
     fn shelf(&mut self, lane: Lane) -> Option<&mut Shelf> {
         match lane {
             Lane::Backlog => Some(&mut self.backlog),
             Lane::Live => self.live.as_mut(),
         }
     }
-}
-
-fn lane_has_more(outbox: &Outbox, after: i64) -> bool {
-    outbox.messages() > 0 && outbox.newest() > after
 }

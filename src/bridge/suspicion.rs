@@ -45,9 +45,16 @@ impl Suspicion {
         self.limit
     }
 
-    /// Tells whether fewer are sent at a time than is usual.
-    pub(super) fn is_narrow(&self) -> bool {
-        self.limit < self.window
+    /// Tells whether messages go one by one, so that it shows at which of them the upstream closes.
+    pub(super) fn is_alone(&self) -> bool {
+        self.limit == 1 && (self.window > 1 || self.alone.is_some())
+    }
+
+    /// Forgets a message that is done with although the upstream has not got it.
+    pub(super) fn forget(&mut self, id: i64) {
+        if self.alone.is_some_and(|alone| alone.id == id) {
+            (self.alone, self.steps_back) = (None, false);
+        }
     }
 
     /// Returns the message that is not to be sent before another one was.
@@ -146,8 +153,8 @@ mod tests {
     fn acks_widen_the_window_again() {
         let mut suspicion = Suspicion::new(100);
         assert_eq!(suspicion.closed(1), None);
-        assert!(suspicion.is_narrow() && suspicion.limit() == 25);
+        assert_eq!(suspicion.limit(), 25);
         (1..=75).for_each(|id| suspicion.taken(id));
-        assert!(!suspicion.is_narrow() && suspicion.limit() == 100);
+        assert_eq!(suspicion.limit(), 100);
     }
 }

@@ -1,10 +1,10 @@
 //! The messages that are on their way upstream, in their order.
 //!
 //! Owns which packet id stands for which message, and what has to be sent again after a connection was lost. Pure: it
-//! sends nothing. The window spans from the oldest message that is not acknowledged to the newest that was sent, so a
-//! packet id is never given out twice.
+//! sends nothing. The window spans from the oldest message that is not acknowledged to the newest that was sent.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::outgoing::Outgoing;
 use crate::store::Lane;
@@ -16,8 +16,8 @@ pub(super) struct Entry {
     pub(super) message: Outgoing,
     /// The lane that it came from.
     pub(super) lane: Lane,
-    /// How many messages the upstream had acknowledged when it first said that the hub may not publish this one.
-    pub(super) denied_at: Option<u64>,
+    /// When the upstream first said that the hub may not publish this one, and how many it had acknowledged then.
+    pub(super) denied: Option<(Instant, u64)>,
     stage: Stage,
 }
 
@@ -84,7 +84,7 @@ impl Window {
     /// Takes a message, still to be sent.
     pub(super) fn push(&mut self, message: Outgoing, lane: Lane) {
         self.bytes += message.bytes();
-        self.entries.push_back(Entry { message, lane, denied_at: None, stage: Stage::ToSend });
+        self.entries.push_back(Entry { message, lane, denied: None, stage: Stage::ToSend });
     }
 
     /// Returns the first message that has to be handed to the connection, `not` aside.
@@ -99,6 +99,11 @@ impl Window {
             entry.stage = Stage::Handed;
             self.handed.push_back(row);
         }
+    }
+
+    /// Returns the number of messages that are not done with.
+    pub(super) fn open(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.stage != Stage::Done).count()
     }
 
     /// Returns the first message that was sent and is not acknowledged.

@@ -7,13 +7,14 @@
 //! # Pitfalls kept out
 //! Polling is not safe to be given up half-way, so the task does nothing else, and events leave it by a channel. rumqttc
 //! forgets what is pending where the upstream has no session, and sends it in the order of packet ids where it has one:
-//! what is to be sent again is handed to it after the CONNACK, in the order of the outbox. Its window is one larger than
-//! the bridge's, so that acks to the upstream are never held back by messages that wait.
+//! what is to be sent again is handed to it after the CONNACK, in the order of the outbox. What it has read when it ends a
+//! connection stays in its queue of events, and is taken out of there.
 
 mod v4;
 mod v5;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,6 +55,8 @@ pub(super) struct Settings {
     pub(super) client_id: String,
     /// User name and password.
     pub(super) login: Option<(String, String)>,
+    /// Whether the upstream is to forget an earlier session.
+    pub(super) clean: bool,
     /// MQTT's keep alive.
     pub(super) keep_alive: Duration,
     /// Messages on their way at a time.
@@ -149,6 +152,8 @@ trait Dialect: Send + 'static {
     fn step(&mut self) -> impl Future<Output = Result<Step, Loss>> + Send;
     /// Hands over what is to be sent before all else.
     fn send_again(&mut self, again: Vec<Again>, qos: u8);
+    /// Returns what came before the connection ended and was not reported yet.
+    fn rest(&mut self) -> Vec<Step>;
 }
 
 /// The sending half of a connection.
@@ -164,6 +169,8 @@ pub(super) struct Link {
     pub(super) sender: Sender,
     /// What happens on the connection.
     pub(super) events: mpsc::Receiver<Event>,
+    /// Whether the connection is not read because what came down waits to be published.
+    pub(super) is_held: Arc<AtomicBool>,
     task: JoinHandle<Loss>,
 }
 
@@ -173,18 +180,20 @@ impl Link {
     pub(super) fn open(settings: &Settings, again: Vec<Again>) -> (Link, mpsc::Receiver<Arrival>) {
         let (events, events_out) = mpsc::channel(EVENTS_MAX);
         let (arrivals, arrivals_out) = mpsc::channel(ARRIVALS_MAX);
+        let is_held = Arc::new(AtomicBool::new(false));
+        let outlet = Outlet { events, arrivals, is_held: is_held.clone() };
         let qos = settings.qos;
         let (sender, task) = match settings.protocol {
             Protocol::V4 => {
                 let (sender, dialect) = v4::open(settings);
-                (sender, tokio::spawn(poll(dialect, again, qos, events, arrivals)))
+                (sender, tokio::spawn(poll(dialect, again, qos, outlet)))
             }
             Protocol::V5 => {
                 let (sender, dialect) = v5::open(settings);
-                (sender, tokio::spawn(poll(dialect, again, qos, events, arrivals)))
+                (sender, tokio::spawn(poll(dialect, again, qos, outlet)))
             }
         };
-        (Link { sender, events: events_out, task }, arrivals_out)
+        (Link { sender, events: events_out, is_held, task }, arrivals_out)
     }
 
     /// Waits for the reason why the connection has ended, once there are no more events.
@@ -241,33 +250,53 @@ impl Sender {
     }
 }
 
-/// Polls until the connection ends, and returns why.
-async fn poll(
-    mut dialect: impl Dialect,
-    again: Vec<Again>,
-    qos: u8,
+/// Where the poll task tells what happens.
+struct Outlet {
     events: mpsc::Sender<Event>,
     arrivals: mpsc::Sender<Arrival>,
-) -> Loss {
+    is_held: Arc<AtomicBool>,
+}
+
+impl Outlet {
+    /// Passes a step on; false once nobody listens any more.
+    async fn tell(&self, step: Step) -> bool {
+        match step {
+            Step::Event(event) => self.events.send(event).await.is_ok(),
+            Step::Arrived(arrival) => {
+                self.is_held.store(true, Ordering::Relaxed);
+                let is_told = self.arrivals.send(*arrival).await.is_ok();
+                self.is_held.store(false, Ordering::Relaxed);
+                is_told
+            }
+            Step::Other => true,
+        }
+    }
+}
+
+/// Polls until the connection ends, and returns why.
+async fn poll(mut dialect: impl Dialect, again: Vec<Again>, qos: u8, outlet: Outlet) -> Loss {
     let mut again = Some(again);
     loop {
-        let told = match dialect.step().await {
-            Ok(Step::Event(event)) => {
-                if let Event::Connected(terms) = &event
+        match dialect.step().await {
+            Ok(step) => {
+                if let Step::Event(Event::Connected(terms)) = &step
                     && let Some(mut again) = again.take()
                     && terms.present
                 {
                     fit(&mut again, terms);
                     dialect.send_again(again, qos);
                 }
-                events.send(event).await.is_ok()
+                if !outlet.tell(step).await {
+                    return Loss::Closed;
+                }
             }
-            Ok(Step::Arrived(arrival)) => arrivals.send(*arrival).await.is_ok(),
-            Ok(Step::Other) => true,
-            Err(loss) => return loss,
-        };
-        if !told {
-            return Loss::Closed;
+            Err(loss) => {
+                // Acks may have come together with the end.
+                for step in dialect.rest() {
+                    outlet.tell(step).await;
+                }
+                return loss;
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn open(settings: &Settings) -> (Sender, Poller) {
     }
     options
         .set_keep_alive(settings.keep_alive)
-        .set_clean_session(false)
+        .set_clean_session(settings.clean)
         .set_manual_acks(true)
         .set_inflight(settings.window.saturating_add(1))
         .set_max_packet_size(settings.payload_bytes_max + PACKET_BYTES_MORE, PACKET_BYTES_MAX);
@@ -45,12 +45,11 @@ pub(super) fn filters(filters: &[String]) -> Vec<SubscribeFilter> {
 
 impl Dialect for Poller {
     async fn step(&mut self) -> Result<Step, Loss> {
-        let report = self.0.poll().await.map_err(loss)?;
-        Ok(match report {
-            Report::Incoming(packet) => step_of(packet),
-            Report::Outgoing(Outgoing::Publish(id)) => Step::Event(Event::Sent(id)),
-            Report::Outgoing(_) => Step::Other,
-        })
+        self.0.poll().await.map(step_of_report).map_err(loss)
+    }
+
+    fn rest(&mut self) -> Vec<Step> {
+        self.0.state.events.drain(..).map(step_of_report).collect()
     }
 
     fn send_again(&mut self, again: Vec<Again>, level: u8) {
@@ -64,6 +63,14 @@ impl Dialect for Poller {
                 }
             });
         }
+    }
+}
+
+fn step_of_report(report: Report) -> Step {
+    match report {
+        Report::Incoming(packet) => step_of(packet),
+        Report::Outgoing(Outgoing::Publish(id)) => Step::Event(Event::Sent(id)),
+        Report::Outgoing(_) => Step::Other,
     }
 }
 

@@ -1,5 +1,7 @@
 //! MQTT 5 upstream, as rumqttc speaks it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectProperties, ConnectReturnCode, Filter, Packet, PubAckReason, PubRecReason, PubRel, Publish,
@@ -25,7 +27,8 @@ const RECEIVED: &str = "stationhub-received";
 /// Messages of the upstream's that may be unacknowledged.
 const RECEIVE_MAX: u16 = 64;
 
-pub(super) struct Poller(EventLoop);
+/// rumqttc's loop, and the keep alive that was asked for.
+pub(super) struct Poller(EventLoop, Duration);
 
 /// Makes a connection's two halves.
 pub(super) fn open(settings: &Settings) -> (Sender, Poller) {
@@ -42,13 +45,13 @@ pub(super) fn open(settings: &Settings) -> (Sender, Poller) {
     properties.max_packet_size = u32::try_from(settings.payload_bytes_max + PACKET_BYTES_MORE).ok();
     options
         .set_keep_alive(settings.keep_alive)
-        .set_clean_start(false)
+        .set_clean_start(settings.clean)
         .set_manual_acks(true)
         .set_connect_properties(properties)
         .set_connection_timeout(CONNECT_TIME_MAX.as_secs())
         .set_outgoing_inflight_upper_limit(settings.window.saturating_add(1));
     let (client, eventloop) = AsyncClient::new(options, usize::from(settings.window) + 2);
-    (Sender::V5(client, qos(settings.qos)), Poller(eventloop))
+    (Sender::V5(client, qos(settings.qos)), Poller(eventloop, settings.keep_alive))
 }
 
 /// Returns filters as a SUBSCRIBE has them: the hub's own messages do not come back, retained ones come once.
@@ -56,7 +59,7 @@ pub(super) fn filters(filters: &[String]) -> Vec<Filter> {
     let filter = |filter: &String| Filter {
         path: filter.clone(),
         qos: QoS::AtLeastOnce,
-        nolocal: !crate::topic::is_shared(filter),
+        nolocal: true,
         preserve_retain: true,
         retain_forward_rule: RetainForwardRule::OnNewSubscribe,
     };
@@ -85,11 +88,17 @@ pub(super) fn properties(message: &Outgoing) -> PublishProperties {
 impl Dialect for Poller {
     async fn step(&mut self) -> Result<Step, Loss> {
         let report = self.0.poll().await.map_err(loss)?;
-        Ok(match report {
-            Report::Incoming(packet) => step_of(packet),
-            Report::Outgoing(Sent::Publish(id)) => Step::Event(Event::Sent(id)),
-            Report::Outgoing(_) => Step::Other,
-        })
+        if let Report::Incoming(Packet::ConnAck(connack)) = &report
+            && connack.properties.as_ref().and_then(|properties| properties.server_keep_alive) == Some(0)
+        {
+            // To the upstream it means none, to rumqttc a ping without a pause.
+            self.0.options.set_keep_alive(self.1);
+        }
+        Ok(step_of_report(report))
+    }
+
+    fn rest(&mut self) -> Vec<Step> {
+        self.0.state.events.drain(..).map(step_of_report).collect()
     }
 
     fn send_again(&mut self, again: Vec<Again>, level: u8) {
@@ -104,6 +113,14 @@ impl Dialect for Poller {
                 }
             });
         }
+    }
+}
+
+fn step_of_report(report: Report) -> Step {
+    match report {
+        Report::Incoming(packet) => step_of(packet),
+        Report::Outgoing(Sent::Publish(id)) => Step::Event(Event::Sent(id)),
+        Report::Outgoing(_) => Step::Other,
     }
 }
 
