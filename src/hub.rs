@@ -178,6 +178,9 @@ impl Hub {
         };
         let forwarding = config.bridge.as_ref().map(|bridge| forwarding(bridge, &config.station.name));
         let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits, forwarding));
+        if outbox.is_none() {
+            tell_of_an_outbox_without_a_bridge(config.store.path.clone()).await;
+        }
         let kept = kept(&config.store.path).await;
         let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone(), kept).await?;
         let canary = Canary::open(&broker.bus()).await.map_err(BrokerError::from)?;
@@ -339,6 +342,16 @@ fn outbox(settings: &config::Bridge) -> Arc<Outbox> {
 /// Returns what goes upstream.
 fn forwarding(settings: &config::Bridge, station: &str) -> Forwarding {
     Forwarding::new(settings.forward.clone(), settings.payload_bytes_max, station, &settings.prefix)
+}
+
+/// Says that messages of an earlier configuration wait for an upstream that there is not any more.
+async fn tell_of_an_outbox_without_a_bridge(database: PathBuf) {
+    let read = move || Reader::open(&database).and_then(|reader| reader.outbox_oldest_ms());
+    if let Ok(Ok(Some(_))) = tokio::task::spawn_blocking(read).await {
+        warn!(
+            "messages wait in the outbox for an upstream, and the configuration names none: they stay until [bridge] has a url"
+        );
+    }
 }
 
 /// Lets health look at the bridge.

@@ -21,7 +21,11 @@ use crate::config::Protocol;
 /// Events taken at a time.
 const EVENTS: usize = 128;
 /// An upstream that takes only smaller packets than this takes no part in it, bytes.
-const PACKET_BYTES_MIN: usize = 4096;
+const PACKET_BYTES_MIN: usize = 1024;
+/// How long nothing may be sent without a reason.
+const STANDSTILL_TIME_MAX: Duration = Duration::from_secs(60);
+/// What a link may carry at the least, beyond what goes anyway within the time that acks may take.
+const SLOW_LINK: SlowLink = SlowLink { bytes_free: 64 * 1024, bytes_per_s: 2048 };
 /// How long a stop waits for what is on its way.
 const LAST_ACKS_TIME_MAX: Duration = Duration::from_millis(800);
 /// How long a stop waits for the store, and for the goodbye to leave.
@@ -30,6 +34,19 @@ const FAREWELL_TIME_MAX: Duration = Duration::from_millis(400);
 const READ_PAUSE: Duration = Duration::from_secs(1);
 /// The bridge looks after itself at least this often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The slowest link that is waited for.
+struct SlowLink {
+    bytes_free: usize,
+    bytes_per_s: u64,
+}
+
+impl SlowLink {
+    /// Returns how much longer so many bytes may take on their way.
+    fn time_for(&self, bytes: usize) -> Duration {
+        Duration::from_secs(bytes.saturating_sub(self.bytes_free) as u64 / self.bytes_per_s)
+    }
+}
 
 /// How a connection ended.
 pub(super) enum End {
@@ -47,6 +64,8 @@ pub(super) struct Conversation<'b> {
     terms: Option<Terms>,
     /// Since when nothing has moved although something is on its way.
     still_since: Instant,
+    /// When there was last a reason to send nothing, or something was sent.
+    moved: Instant,
     /// Since when the subscriptions are not answered.
     subscribing_since: Option<Instant>,
     /// Until when nothing is sent, because the upstream does not want it or the outbox cannot be read.
@@ -71,6 +90,7 @@ impl<'b> Conversation<'b> {
             link,
             terms: None,
             still_since: Instant::now(),
+            moved: Instant::now(),
             subscribing_since: None,
             paused_until: None,
             refusals,
@@ -157,14 +177,17 @@ impl<'b> Conversation<'b> {
             return Err(Loss::TakesTooLittle("no message at a time".to_owned()));
         }
         lasting.is_accepted();
+        if lasting.begins_clean() && lasting.settings.protocol == Protocol::V4 {
+            // In MQTT 3.1.1 a session that begins clean ends with its connection: the next one is to stay.
+            lasting.unreleased = false;
+            return Err(Loss::Released);
+        }
         if lasting.unreleased && terms.present {
             let ids = lasting.released_first().into_iter();
             self.releasing = ids.filter_map(|one| if let Again::Release(id) = one { Some(id) } else { None }).collect();
         } else {
             lasting.unreleased = false;
-            let forgets = lasting.window.resumed(terms.present, terms.receive_max.into());
-            // The upstream remembers ids that the hub has given up; the next connection releases them.
-            lasting.unreleased = forgets && terms.present && lasting.settings.qos == 2;
+            lasting.window.resumed(terms.present, lasting.suspicion.limit().min(terms.receive_max.into()));
             let wanted = &lasting.settings.subscribe;
             let kept = terms.present && lasting.subscribed;
             if !wanted.is_empty() && !kept && self.link.sender.subscribe(wanted) {
@@ -199,22 +222,17 @@ impl<'b> Conversation<'b> {
     /// this one, it is set aside.
     fn refused(&mut self, id: u16, verdict: Verdict) {
         let now = Instant::now();
-        let (acked, patience) = (self.lasting.acked, self.lasting.settings.ack_wait_max);
         self.leaks += usize::from(self.lasting.settings.qos == 2);
-        let Some(entry) = self.lasting.window.refused(id) else { return };
+        let Some((row, topic)) = self.lasting.window.refused(id) else { return };
         self.still_since = now;
-        let topic = entry.message.topic.clone();
-        let reason = match verdict {
+        let refusal = match verdict {
             Verdict::Never(reason) => Err(reason),
-            Verdict::Denied => {
-                let (since, before) = *entry.denied.get_or_insert((now, acked));
-                let takes_others = before < acked && now.saturating_duration_since(since) >= patience;
-                if takes_others { Err("not authorized") } else { Ok("not authorized") }
-            }
+            Verdict::Denied if self.lasting.goes_without(&topic, now) => Err("not authorized"),
+            Verdict::Denied => Ok("not authorized"),
             Verdict::NotNow(reason) => Ok(reason),
             Verdict::Taken | Verdict::Unheard => return,
         };
-        match reason {
+        match refusal {
             Ok(reason) => {
                 if self.paused_until.is_none_or(|until| until <= now) {
                     self.paused_until = Some(now + self.refusals.pause(chance()));
@@ -222,10 +240,7 @@ impl<'b> Conversation<'b> {
                 self.lasting
                     .complain(&format!("it does not take a message on {topic:?} now: {reason}; it is tried again"));
             }
-            Err(reason) => {
-                let row = entry.message.id;
-                self.lasting.give_up(row, format!("the upstream answers: {reason}"));
-            }
+            Err(reason) => self.lasting.give_up(row, format!("the upstream answers: {reason}")),
         }
     }
 
@@ -246,9 +261,14 @@ impl<'b> Conversation<'b> {
             // At QoS 2 rumqttc counts a refused message as on its way for ever; on a new connection it begins anew.
             return Err(Loss::Released);
         }
+        let waited = waited + SLOW_LINK.time_for(self.lasting.window.bytes());
         let still = now.saturating_duration_since(self.still_since) >= waited;
         if self.terms.is_some() && still {
             return Err(Loss::Unacknowledged { messages, waited });
+        }
+        self.check_standstill(now)?;
+        if messages == 0 && self.lasting.window.holds_back() {
+            return Err(Loss::Released);
         }
         match self.subscribing_since {
             Some(since) if now.saturating_duration_since(since) >= waited => Err(Loss::Unsubscribed(waited)),
@@ -256,10 +276,26 @@ impl<'b> Conversation<'b> {
         }
     }
 
+    /// Says whether nothing is sent although messages wait and nothing stands against it: whatever the reason, a new
+    /// connection begins anew.
+    fn check_standstill(&mut self, now: Instant) -> Result<(), Loss> {
+        let lasting = &*self.lasting;
+        let waits = lasting.outbox.messages() > lasting.ledger.standing() as u64;
+        let may_wait = self.paused_until.is_some() || !lasting.pace.wait().is_zero() || lasting.ledger.is_full();
+        if self.terms.is_none() || lasting.window.unacknowledged() > 0 || !waits || may_wait {
+            self.moved = now;
+        }
+        let waited = STANDSTILL_TIME_MAX.max(lasting.settings.ack_wait_max);
+        if now.saturating_duration_since(self.moved) >= waited { Err(Loss::Standstill(waited)) } else { Ok(()) }
+    }
+
     /// Sends what may be sent now.
     async fn fill(&mut self) {
         let Some(terms) = self.terms.filter(|_| self.releasing.is_empty()) else { return };
-        if self.paused_until.is_some_and(|until| until > Instant::now()) || self.lasting.window.repeats() {
+        if self.paused_until.is_some_and(|until| until > Instant::now())
+            || self.lasting.window.repeats()
+            || self.lasting.window.holds_back()
+        {
             return;
         }
         self.paused_until = None;

@@ -1,7 +1,7 @@
-//! The hub's own messages that an MQTT 3.1.1 upstream sends back.
+//! The hub's own messages that an MQTT 3.1.1 upstream sends back, and messages that go round between hubs.
 //!
-//! Owns the memory of what was sent lately on topics that the hub also subscribes to upstream. MQTT 5 needs none of it:
-//! there the upstream keeps them away, and they carry the hub's identity.
+//! Owns the memory of what was sent lately on topics that the hub also subscribes to upstream, and of what came down lately.
+//! MQTT 5 needs little of it: there the upstream keeps echoes away, and messages carry marks.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +15,10 @@ use crate::topic;
 const REMEMBERED_MAX: usize = 4096;
 /// For how long.
 const REMEMBERED_TIME: Duration = Duration::from_secs(60);
+
+/// The same message may come down so often in this time.
+const ROUNDS_MAX: usize = 10;
+const ROUND_TIME: Duration = Duration::from_secs(10);
 
 /// What was sent lately and may come back.
 #[derive(Debug)]
@@ -59,6 +63,26 @@ impl Echoes {
     }
 }
 
+/// What came down lately, to notice what goes round between hubs that subscribe to each other where nothing marks it.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    came: Mutex<VecDeque<(Instant, u64)>>,
+}
+
+impl Rounds {
+    /// Notes a message that came down; tells whether the same has come so often lately that it goes round.
+    pub(super) fn goes_round(&self, name: &str, payload: &[u8], now: Instant) -> bool {
+        let digest = digest(name, payload);
+        let mut came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
+        while came.pop_front_if(|(when, _)| now.saturating_duration_since(*when) > ROUND_TIME).is_some() {}
+        if came.len() >= REMEMBERED_MAX {
+            came.pop_front();
+        }
+        came.push_back((now, digest));
+        came.iter().filter(|(_, known)| *known == digest).count() > ROUNDS_MAX
+    }
+}
+
 fn digest(name: &str, payload: &[u8]) -> u64 {
     xxh3_64_with_seed(payload, xxh3_64(name.as_bytes()))
 }
@@ -78,6 +102,15 @@ mod tests {
         assert!(!echoes.is_echo("cmd/a", b"1", now), "somebody else sent the third");
         assert!(!echoes.is_echo("other", b"1", now), "it was not asked for");
         assert!(echoes.is_wanted("pool/1") && !echoes.is_wanted("pool/1/2"));
+    }
+
+    #[test]
+    fn what_comes_again_and_again_goes_round() {
+        let (rounds, now) = (Rounds::default(), Instant::now());
+        let often = |at| (0..ROUNDS_MAX).any(|_| rounds.goes_round("a", b"1", at));
+        assert!(!often(now));
+        assert!(rounds.goes_round("a", b"1", now) && !rounds.goes_round("a", b"2", now));
+        assert!(!often(now + ROUND_TIME + Duration::from_secs(1)));
     }
 
     #[test]

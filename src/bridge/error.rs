@@ -44,6 +44,9 @@ pub(super) enum Loss {
         /// For how long.
         waited: Duration,
     },
+    /// Nothing is sent, and nobody knows why.
+    #[error("nothing has been sent for {} s although messages wait", .0.as_secs())]
+    Standstill(Duration),
     /// The upstream has not answered a subscription.
     #[error("it has not answered the subscriptions for {} s", .0.as_secs())]
     Unsubscribed(Duration),
@@ -62,8 +65,8 @@ pub(super) enum Loss {
     /// The MQTT library failed.
     #[error("the MQTT library failed on what it sent")]
     Library,
-    /// The hub has settled what an earlier run left in the session; the connection is begun again.
-    #[error("an earlier run's packet ids are released")]
+    /// What stood against going on is settled; the connection is begun again at once.
+    #[error("the connection is begun again")]
     Released,
 }
 

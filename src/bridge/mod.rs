@@ -22,6 +22,7 @@ mod supply;
 mod suspicion;
 mod window;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,7 +36,7 @@ use tracing::{debug, info, warn};
 use self::backoff::{Backoff, chance};
 use self::conversation::{Conversation, End};
 use self::down::Down;
-use self::echoes::Echoes;
+use self::echoes::{Echoes, Rounds};
 use self::error::{Loss, SEE_PROTOCOL};
 use self::ledger::Ledger;
 use self::link::{Link, Settings};
@@ -55,10 +56,17 @@ pub use self::state::{Standing, State};
 pub const UNTOLD_MAX: usize = ledger::UNTOLD_MAX;
 /// A loss that lasts is told again after this time.
 const TELL_AGAIN: Duration = Duration::from_secs(600);
-/// A loss like the last one is told again after this time, where the upstream comes and goes.
+/// A loss is told again after this time where the upstream comes and goes.
 const TELL_ANEW: Duration = Duration::from_secs(30);
 /// A connection that held for this long was a good one, whatever it did.
 const GOOD_TIME: Duration = Duration::from_secs(60);
+/// A topic that the upstream denies is tried anew after this time.
+const DENIED_TIME: Duration = Duration::from_secs(600);
+/// So many of them are remembered.
+const DENIED_MAX: usize = 256;
+/// Messages on their way at QoS 2 over MQTT 3.1.1, which has no word for how many the upstream takes: HiveMQ takes 10 by
+/// default, and Mosquitto, which takes 20, answers the next with a PUBREC and drops it.
+const QOS_2_WINDOW_MAX: u16 = 10;
 /// After so many attempts the ids of an earlier run are used as they are.
 const RELEASES_MAX: u32 = 3;
 /// How long what came down may take to be published after its connection has ended.
@@ -166,6 +174,8 @@ struct Lasting {
     is_accepted: bool,
     /// Whether it has acknowledged anything on it.
     has_progressed: bool,
+    /// Topics that the upstream does not let the hub publish on: since when, and how many messages it had acknowledged then.
+    denied: HashMap<String, (Instant, u64)>,
     complaints: Rate,
     /// What was told last of the upstream's being away.
     told: Option<Told>,
@@ -180,7 +190,10 @@ struct Told {
     is_over: bool,
 }
 
-async fn run(settings: config::Bridge, parts: Parts, state: Arc<State>, stop: CancellationToken) {
+async fn run(mut settings: config::Bridge, parts: Parts, state: Arc<State>, stop: CancellationToken) {
+    if settings.qos == 2 && settings.protocol == Protocol::V4 {
+        settings.window = settings.window.min(QOS_2_WINDOW_MAX);
+    }
     let Parts { station, database, outbox, queue, inside } = parts;
     let form = Form { station, prefix: settings.prefix.clone(), keep_retained: settings.keep_retained };
     let part = (outbox.bytes_max() / PART_OF_OUTBOX).min(IN_FLIGHT_BYTES_MAX);
@@ -189,8 +202,10 @@ async fn run(settings: config::Bridge, parts: Parts, state: Arc<State>, stop: Ca
     let down = Arc::new(Down {
         inside,
         echoes: echoes.clone(),
+        rounds: Rounds::default(),
         form: form.clone(),
         keep_retained: settings.keep_retained,
+        payload_bytes_max: settings.payload_bytes_max,
         state: state.clone(),
         refused_lines: Rate::default(),
     });
@@ -210,6 +225,7 @@ async fn run(settings: config::Bridge, parts: Parts, state: Arc<State>, stop: Ca
         acked: 0,
         is_accepted: false,
         has_progressed: false,
+        denied: HashMap::new(),
         complaints: Rate::default(),
         told: None,
         state,
@@ -220,7 +236,7 @@ async fn run(settings: config::Bridge, parts: Parts, state: Arc<State>, stop: Ca
     let mut backoff = Backoff::new(lasting.settings.reconnect_max);
     loop {
         let begun = Instant::now();
-        let clean = lasting.unreleased && lasting.settings.subscribe.is_empty();
+        let clean = lasting.begins_clean();
         let end = match stop.run_until_cancelled(connection(lasting.settings.clone(), clean)).await {
             Some(Ok(settings)) => lasting.converse(&settings, &down, &stop).await,
             Some(Err(loss)) => End::Lost(loss),
@@ -248,7 +264,7 @@ impl Lasting {
     /// Holds one conversation with the upstream.
     async fn converse(&mut self, settings: &Settings, down: &Arc<Down>, stop: &CancellationToken) -> End {
         (self.is_accepted, self.has_progressed) = (false, false);
-        let again = if self.unreleased { self.released_first() } else { self.window.again() };
+        let again = if self.unreleased { self.released_first() } else { self.window.again(self.suspicion.limit()) };
         self.state.repeated.fetch_add(again.len() as u64, Ordering::Relaxed);
         if self.settings.protocol == Protocol::V4 {
             self.note_echoes(&again);
@@ -272,7 +288,7 @@ impl Lasting {
         }
         self.suspect(&end);
         self.window.lost();
-        if self.suspicion.is_alone() {
+        if self.suspicion.is_alone() && self.settings.qos == 1 {
             self.window.forget_ids();
         }
         self.ledger.tell(Instant::now(), true);
@@ -291,6 +307,12 @@ impl Lasting {
         (1..=self.settings.window.saturating_add(1)).map(Again::Release).collect()
     }
 
+    /// Tells whether the upstream is to forget an earlier run's session: nothing that it holds is needed, and its packet ids
+    /// are in the way.
+    fn begins_clean(&self) -> bool {
+        self.unreleased && self.settings.subscribe.is_empty()
+    }
+
     /// Notes what is sent again and may come back.
     fn note_echoes(&self, again: &[Again]) {
         for one in again {
@@ -302,10 +324,14 @@ impl Lasting {
 
     /// Draws the conclusion from an upstream that closed the connection while messages were on their way.
     fn suspect(&mut self, end: &End) {
-        // At QoS 2 the upstream remembers the ids of what it has received, so they cannot be given up.
         let is_closed =
-            self.settings.qos == 1 && matches!(end, End::Lost(Loss::Closed | Loss::Goodbye(_) | Loss::Network(_)));
+            matches!(end, End::Lost(Loss::Closed | Loss::Goodbye(_) | Loss::Network(_) | Loss::Protocol(..)));
         let first = self.window.first_sent().filter(|_| is_closed && self.is_accepted);
+        if self.settings.qos == 2 {
+            // The upstream remembers the ids of what it has received, so they cannot be given up.
+            first.inspect(|_| self.suspicion.narrow());
+            return;
+        }
         if let Some(to_blame) = first.and_then(|first| self.suspicion.closed(first)) {
             let detail = "the upstream closes the connection whenever it is sent, and takes others".to_owned();
             self.give_up(to_blame, detail);
@@ -363,6 +389,16 @@ impl Lasting {
         }
     }
 
+    /// Tells whether the upstream has denied a topic for so long that the hub goes on without, as it takes others.
+    fn goes_without(&mut self, topic: &str, now: Instant) -> bool {
+        self.denied.retain(|_, (since, _)| now.saturating_duration_since(*since) < DENIED_TIME);
+        if self.denied.len() >= DENIED_MAX && !self.denied.contains_key(topic) {
+            return false;
+        }
+        let (since, acked) = *self.denied.entry(topic.to_owned()).or_insert((now, self.acked));
+        acked < self.acked && now.saturating_duration_since(since) >= self.settings.ack_wait_max
+    }
+
     /// Sets a message aside that cannot go upstream.
     fn give_up(&mut self, row: i64, detail: String) {
         self.state.refused.fetch_add(1, Ordering::Relaxed);
@@ -379,7 +415,11 @@ impl Lasting {
         let text = loss.to_string();
         self.state.set_last_error(Some(text.clone()));
         let is_known = self.told.as_ref().is_some_and(|told| {
-            told.text == text && told.at.elapsed() < if told.is_over { TELL_ANEW } else { TELL_AGAIN }
+            if told.is_over {
+                told.at.elapsed() < TELL_ANEW
+            } else {
+                told.text == text && told.at.elapsed() < TELL_AGAIN
+            }
         });
         if is_known {
             debug!(?pause, "the upstream {} is away: {text}", self.name);

@@ -2,19 +2,18 @@
 //!
 //! Owns the counters. It never decides anything by them.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use serde::Serialize;
-
-use crate::clock::now_ms;
 
 /// The bridge's counters; all but the first two since the start.
 #[derive(Debug, Default)]
 pub struct State {
     connected: AtomicBool,
-    /// Since when that is so, Unix milliseconds.
-    since_ms: AtomicI64,
+    /// Since when that is so.
+    since: Mutex<Option<Instant>>,
     /// Messages that the upstream has acknowledged.
     pub sent: AtomicU64,
     /// Messages that were sent again.
@@ -43,8 +42,9 @@ pub struct State {
 pub struct Standing {
     /// Whether the upstream is connected.
     pub connected: bool,
-    /// Since when that is so, Unix milliseconds.
-    pub since_ms: i64,
+    /// For how long that is so, seconds.
+    #[serde(skip)]
+    pub for_s: u64,
     /// What went wrong last, until a message is acknowledged again.
     pub last_error: Option<String>,
     /// As in [`State`].
@@ -71,7 +71,7 @@ impl State {
     /// Makes the state of a bridge that is not connected yet.
     pub fn new() -> State {
         let state = State::default();
-        state.since_ms.store(now_ms(), Ordering::Relaxed);
+        state.changed_now();
         state
     }
 
@@ -80,7 +80,7 @@ impl State {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Standing {
             connected: self.connected.load(Ordering::Relaxed),
-            since_ms: self.since_ms.load(Ordering::Relaxed),
+            for_s: self.since().map_or(0, |since| since.elapsed().as_secs()),
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             sent: count(&self.sent),
             repeated: count(&self.repeated),
@@ -97,8 +97,16 @@ impl State {
     /// Notes that the upstream came or went.
     pub(super) fn set_connected(&self, connected: bool) {
         if self.connected.swap(connected, Ordering::Relaxed) != connected {
-            self.since_ms.store(now_ms(), Ordering::Relaxed);
+            self.changed_now();
         }
+    }
+
+    fn changed_now(&self) {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn since(&self) -> Option<Instant> {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes what went wrong, or that all is well.

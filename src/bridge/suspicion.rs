@@ -10,14 +10,20 @@ const STRIKES: u32 = 3;
 /// As often does another one have to be taken, and the connection be closed at the suspect again.
 const TAKEN_IN_ITS_PLACE: u32 = 2;
 
+/// After so many acknowledgements the ceiling is raised.
+const ACKED_BELOW: usize = 256;
+
 /// What is known of it.
 #[derive(Debug)]
 pub(super) struct Suspicion {
     /// The most messages on their way at a time.
     window: usize,
     limit: usize,
-    /// Acknowledged since the limit was set.
+    /// The limit grows up to this: some upstreams close where more are on their way, and cannot say so before.
+    ceiling: usize,
+    /// Acknowledged since the limit was set, and since the ceiling was.
     acked: usize,
+    acked_below: usize,
     alone: Option<Alone>,
     /// Whether another one is to be sent before the suspect.
     steps_back: bool,
@@ -37,7 +43,7 @@ impl Suspicion {
     /// Suspects nothing.
     pub(super) fn new(window: u16) -> Suspicion {
         let window = window.into();
-        Suspicion { window, limit: window, acked: 0, alone: None, steps_back: false }
+        Suspicion { window, limit: window, ceiling: window, acked: 0, acked_below: 0, alone: None, steps_back: false }
     }
 
     /// Returns how many messages may be on their way at a time now.
@@ -71,16 +77,28 @@ impl Suspicion {
         }
         (self.alone, self.steps_back) = (None, false);
         self.acked += 1;
-        if self.acked >= self.limit {
-            (self.limit, self.acked) = ((self.limit * 2).min(self.window), 0);
+        self.acked_below += 1;
+        if self.acked_below >= ACKED_BELOW {
+            (self.ceiling, self.acked_below) = ((self.ceiling * 2).min(self.window), 0);
         }
+        if self.acked >= self.limit {
+            (self.limit, self.acked) = ((self.limit * 2).min(self.ceiling), 0);
+        }
+    }
+
+    /// Has fewer messages on their way at a time.
+    pub(super) fn narrow(&mut self) {
+        self.ceiling = (self.limit / 2).max(1);
+        self.limit = (self.limit / 4).max(1);
+        (self.acked, self.acked_below) = (0, 0);
     }
 
     /// Notes that the upstream closed the connection while `first` was the first of the messages on their way; returns the
     /// message that is to blame for it, once that is settled.
     pub(super) fn closed(&mut self, first: i64) -> Option<i64> {
         if self.limit > 1 {
-            (self.limit, self.acked, self.alone) = ((self.limit / 4).max(1), 0, None);
+            self.alone = None;
+            self.narrow();
             return None;
         }
         let known = self.alone.filter(|alone| alone.id == first);
@@ -154,7 +172,9 @@ mod tests {
         let mut suspicion = Suspicion::new(100);
         assert_eq!(suspicion.closed(1), None);
         assert_eq!(suspicion.limit(), 25);
-        (1..=75).for_each(|id| suspicion.taken(id));
+        (1..=25).for_each(|id| suspicion.taken(id));
+        assert_eq!(suspicion.limit(), 50, "that is the ceiling for now");
+        (26..=256 + 50).for_each(|id| suspicion.taken(id));
         assert_eq!(suspicion.limit(), 100);
     }
 }

@@ -4,7 +4,6 @@
 //! sends nothing. The window spans from the oldest message that is not acknowledged to the newest that was sent.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use super::outgoing::Outgoing;
 use crate::store::Lane;
@@ -16,8 +15,6 @@ pub(super) struct Entry {
     pub(super) message: Outgoing,
     /// The lane that it came from.
     pub(super) lane: Lane,
-    /// When the upstream first said that the hub may not publish this one, and how many it had acknowledged then.
-    pub(super) denied: Option<(Instant, u64)>,
     stage: Stage,
 }
 
@@ -31,6 +28,8 @@ enum Stage {
     Sent { id: u16, again: bool },
     /// QoS 2: the upstream has it, and is to release the id.
     Received { id: u16, again: bool },
+    /// It was sent under this id on an earlier connection, and goes again on the next: this one's upstream takes fewer.
+    Held { id: u16 },
     /// The upstream has it for good.
     Done,
 }
@@ -71,7 +70,10 @@ impl Window {
 
     /// Returns how many wait for their acknowledgement now.
     pub(super) fn unacknowledged(&self) -> usize {
-        self.entries.iter().filter(|entry| !matches!(entry.stage, Stage::Done | Stage::ToSend)).count()
+        self.entries
+            .iter()
+            .filter(|entry| !matches!(entry.stage, Stage::Done | Stage::ToSend | Stage::Held { .. }))
+            .count()
     }
 
     /// Tells whether messages of an earlier connection still wait; until then nothing new is sent, for the order's sake
@@ -81,10 +83,15 @@ impl Window {
         self.entries.iter().any(|entry| again(entry.stage))
     }
 
+    /// Tells whether messages wait for the next connection, and so does everything after them.
+    pub(super) fn holds_back(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry.stage, Stage::Held { .. }))
+    }
+
     /// Takes a message, still to be sent.
     pub(super) fn push(&mut self, message: Outgoing, lane: Lane) {
         self.bytes += message.bytes();
-        self.entries.push_back(Entry { message, lane, denied: None, stage: Stage::ToSend });
+        self.entries.push_back(Entry { message, lane, stage: Stage::ToSend });
     }
 
     /// Returns the first message that has to be handed to the connection, `not` aside.
@@ -146,11 +153,11 @@ impl Window {
         })
     }
 
-    /// Notes that the upstream did not take a message: it has to be sent once more. Returns it.
-    pub(super) fn refused(&mut self, id: u16) -> Option<&mut Entry> {
+    /// Notes that the upstream did not take a message: it has to be sent once more. Returns its number and topic.
+    pub(super) fn refused(&mut self, id: u16) -> Option<(i64, String)> {
         let entry = self.of(id)?;
         entry.stage = Stage::ToSend;
-        Some(entry)
+        Some((entry.message.id, entry.message.topic.clone()))
     }
 
     /// Notes that a message is done with although the upstream has not got it, and returns its topic.
@@ -173,35 +180,40 @@ impl Window {
         for entry in &mut self.entries {
             entry.stage = match entry.stage {
                 Stage::Handed => Stage::ToSend,
-                Stage::Sent { id, .. } => Stage::Sent { id, again: true },
+                Stage::Sent { id, .. } | Stage::Held { id } => Stage::Sent { id, again: true },
                 Stage::Received { id, .. } => Stage::Received { id, again: true },
                 other => other,
             };
         }
     }
 
-    /// Says whether the upstream still has the session. Where not, it has forgotten the ids, and the messages under them
-    /// with those that it had received and not released: all are sent as if for the first time. Tells whether any is.
-    pub(super) fn resumed(&mut self, present: bool, most: usize) -> bool {
-        let (mut published, mut forgets) = (0, false);
+    /// Says whether the upstream still has the session, and how many messages it takes at a time. Where the session is gone,
+    /// it has forgotten the ids, and the messages under them with those that it had received and not released: all are sent
+    /// as if for the first time.
+    pub(super) fn resumed(&mut self, present: bool, most: usize) {
+        let mut published = 0;
         for entry in &mut self.entries {
-            published += usize::from(matches!(entry.stage, Stage::Sent { .. }));
-            let is_forgotten = match entry.stage {
-                Stage::Sent { .. } => !present || published > most,
-                Stage::Received { .. } => !present,
-                _ => false,
-            };
-            if is_forgotten {
-                (entry.stage, forgets) = (Stage::ToSend, true);
+            match entry.stage {
+                Stage::Sent { .. } | Stage::Received { .. } if !present => entry.stage = Stage::ToSend,
+                Stage::Sent { id, .. } => {
+                    published += 1;
+                    if published > most {
+                        entry.stage = Stage::Held { id };
+                    }
+                }
+                _ => {}
             }
         }
-        forgets
     }
 
-    /// Returns what has to be sent again on a new connection, in its order.
-    pub(super) fn again(&self) -> Vec<Again> {
+    /// Returns what has to be sent again on a new connection, in its order: all releases, and so many messages.
+    pub(super) fn again(&self, most: usize) -> Vec<Again> {
+        let mut room = most;
         let again = |entry: &Entry| match entry.stage {
-            Stage::Sent { id, .. } => Some(Again::Publish(id, entry.message.clone())),
+            Stage::Sent { id, .. } if room > 0 => {
+                room -= 1;
+                Some(Again::Publish(id, entry.message.clone()))
+            }
             Stage::Received { id, .. } => Some(Again::Release(id)),
             _ => None,
         };
@@ -254,7 +266,7 @@ mod tests {
             Again::Publish(id, message) => (id, Some(message.id)),
             Again::Release(id) => (id, None),
         };
-        window.again().into_iter().map(one).collect()
+        window.again(100).into_iter().map(one).collect()
     }
 
     #[test]
@@ -273,7 +285,7 @@ mod tests {
         window.handed(4);
         assert_eq!(window.acknowledged(12), Some(2));
         window.lost();
-        assert!(!window.resumed(true, 100));
+        window.resumed(true, 100);
         assert_eq!(again(&window), [(11, Some(1)), (13, Some(3))]);
         assert!(window.repeats());
         assert_eq!(window.to_send(None).map(|message| message.id), Some(4), "it never got an id");
@@ -287,7 +299,7 @@ mod tests {
         let mut window = sent(2);
         window.received(12);
         window.lost();
-        assert!(window.resumed(false, 100));
+        window.resumed(false, 100);
         assert_eq!((again(&window).len(), window.repeats()), (0, false));
         for (row, id) in [(1, 1), (2, 2)] {
             assert_eq!(window.to_send(None).map(|message| message.id), Some(row));
@@ -299,12 +311,17 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_that_takes_less_than_before_gets_the_rest_later() {
+    fn an_upstream_that_takes_less_than_before_gets_the_rest_on_the_next_connection() {
         let mut window = sent(3);
         window.lost();
-        assert!(window.resumed(true, 2));
-        assert_eq!(again(&window), [(11, Some(1)), (12, Some(2))]);
-        assert_eq!(window.to_send(None).map(|message| message.id), Some(3));
+        assert_eq!(window.again(2).len(), 2);
+        window.resumed(true, 2);
+        assert_eq!((again(&window), window.holds_back()), (vec![(11, Some(1)), (12, Some(2))], true));
+        assert_eq!((window.acknowledged(11), window.acknowledged(12)), (Some(1), Some(2)));
+        assert_eq!((window.unacknowledged(), window.repeats()), (0, false));
+        window.lost();
+        window.resumed(true, 2);
+        assert_eq!((again(&window), window.holds_back()), (vec![(13, Some(3))], false));
     }
 
     #[test]
@@ -325,7 +342,7 @@ mod tests {
         let mut window = sent(2);
         window.received(11);
         window.lost();
-        assert!(!window.resumed(true, 100));
+        window.resumed(true, 100);
         assert_eq!(again(&window), [(11, None), (12, Some(2))]);
     }
 

@@ -83,7 +83,7 @@ impl Bridged {
         let (standing, backlog) = (self.state.standing(), (self.backlog)());
         BridgeReport {
             upstream: self.upstream.clone(),
-            standing_s: age_s(now_ms, standing.since_ms),
+            standing_s: standing.for_s,
             standing,
             backlog,
             oldest_age_s: oldest_ms
@@ -252,7 +252,7 @@ pub(crate) mod tests {
     pub(crate) fn well() -> BridgeReport {
         let standing = Standing {
             connected: true,
-            since_ms: 0,
+            for_s: 0,
             last_error: None,
             sent: 5,
             repeated: 1,

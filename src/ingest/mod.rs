@@ -84,6 +84,7 @@ pub struct Ingest {
     time_missing: AtomicU64,
     time_skewed: AtomicU64,
     came_round: AtomicU64,
+    came_round_lines: Rate,
     too_large: AtomicU64,
     too_large_lines: Rate,
 }
@@ -98,6 +99,7 @@ impl Ingest {
             time_missing: AtomicU64::new(0),
             time_skewed: AtomicU64::new(0),
             came_round: AtomicU64::new(0),
+            came_round_lines: Rate::default(),
             too_large: AtomicU64::new(0),
             too_large_lines: Rate::default(),
         }
@@ -147,6 +149,13 @@ impl Ingest {
         let properties = arrival.properties.take();
         if routed.way == Way::CameRound || properties.as_ref().is_some_and(|found| forwarding.came_round(found)) {
             self.came_round.fetch_add(1, Ordering::Relaxed);
+            if self.came_round_lines.allows() {
+                tracing::warn!(
+                    topic = %routed.topic.escape_debug(),
+                    "a message that a hub of this name has forwarded came back and is not forwarded again; hubs that bridge to \
+                     each other need names of their own (station.name)"
+                );
+            }
             return Verdict::Stays;
         }
         if !forwarding.takes(arrival.payload) {

@@ -102,7 +102,7 @@ impl Outbox {
     }
 
     /// Returns the highest number that was given out; 0 until the database is open. In a new database the numbers begin
-    /// above the time of its making, Unix milliseconds.
+    /// above the time of its making, Unix microseconds.
     pub fn newest(&self) -> i64 {
         self.newest.load(Ordering::Acquire)
     }

@@ -105,11 +105,11 @@ CREATE TABLE IF NOT EXISTS outbox_total (
 );
 ";
 
-/// Numbers of the outbox begin above the time of its making, Unix milliseconds: upstream, a message is known by its number,
+/// Numbers of the outbox begin above the time of its making, Unix microseconds: upstream, a message is known by its number,
 /// and no database may give out those of one that was there before it. A clock that is not set (before 2020) says too little,
 /// so chance is added.
 const OUTBOX_BEGINS: &str = "INSERT INTO sqlite_sequence(name, seq)
-  SELECT 'outbox', iif(?1 < 1577836800000, ?1 + abs(random() % 1000000000), ?1)
+  SELECT 'outbox', iif(?1 < 1577836800000, ?1 * 1000 + abs(random() % 1000000000000), ?1 * 1000)
   WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'outbox')";
 
 const TABLES: i64 = 10;
@@ -258,7 +258,7 @@ mod tests {
         let before = now_ms();
         let connection = open(&path, Synchronous::Full, true).unwrap();
         let first = add(&connection);
-        assert!((before + 1..=now_ms() + 1).contains(&first), "{first}");
+        assert!((before * 1000 + 1..=now_ms() * 1000 + 1).contains(&first), "{first}");
         connection.execute_batch("DELETE FROM outbox; PRAGMA user_version = 2").unwrap();
         drop(connection);
         assert_eq!(add(&open(&path, Synchronous::Full, true).unwrap()), first + 1);

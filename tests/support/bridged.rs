@@ -67,7 +67,7 @@ pub fn wait_told(site: &Site, hub: &Hub, mark: usize, words: &[&str]) {
 
 /// Waits for the line that tells that all is well again.
 pub fn wait_recovered(site: &Site, hub: &Hub, mark: usize) {
-    hub.wait_said(mark, &["INFO", "reach the upstream", "again"], PATIENTLY);
+    hub.wait_said(mark, &["INFO", "the upstream", "is back"], PATIENTLY);
     wait_for("no error in the status", PATIENTLY, || status(site)["last_error"].is_null());
     assert_eq!(status(site)["connected"], true);
 }

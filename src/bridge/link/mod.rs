@@ -30,6 +30,8 @@ use crate::store::Properties;
 
 /// How long it may take from the look-up of the name to the CONNACK.
 pub(super) const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// Requests that rumqttc may hold beside the window's messages: acks and subscriptions.
+const OTHER_REQUESTS_MAX: usize = 128;
 /// Events that may wait for the bridge; then the connection is not read.
 const EVENTS_MAX: usize = 512;
 /// Messages from the upstream that may wait to be published locally; then the connection is not read.
@@ -38,6 +40,9 @@ const ARRIVALS_MAX: usize = 64;
 const SESSION_EXPIRY_S: u32 = 7 * 24 * 3600;
 /// What a packet holds beside its payload, bytes, generously.
 const PACKET_BYTES_MORE: usize = 256 * 1024;
+/// Largest packet that is read from an upstream that cannot be told a limit, bytes: it is too large to be published then,
+/// but one that is not read at all would end every connection.
+const UNTOLD_PACKET_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Largest packet that the hub sends, bytes: the standard's.
 const PACKET_BYTES_MAX: usize = 268_435_455;
 
@@ -132,9 +137,16 @@ pub(super) struct Arrival {
     receipt: Receipt,
 }
 
-/// What rumqttc acknowledges a message by.
+impl Arrival {
+    /// Returns what it is acknowledged by.
+    pub(super) fn receipt(self) -> Receipt {
+        self.receipt
+    }
+}
+
+/// What rumqttc acknowledges a message by: the packet without its contents.
 #[derive(Debug)]
-enum Receipt {
+pub(super) enum Receipt {
     V4(rumqttc::Publish),
     V5(rumqttc::v5::mqttbytes::v5::Publish),
 }
@@ -231,13 +243,12 @@ impl Sender {
         }
     }
 
-    /// Acknowledges a message of the upstream's.
-    pub(super) async fn acknowledge(&self, arrival: &Arrival) {
-        // An error says that the connection is gone; the upstream sends the message again on the next.
-        match (self, &arrival.receipt) {
-            (Sender::V4(client, _), Receipt::V4(publish)) => client.ack(publish).await.unwrap_or(()),
-            (Sender::V5(client, _), Receipt::V5(publish)) => client.ack(publish).await.unwrap_or(()),
-            _ => {}
+    /// Acknowledges a message of the upstream's; false where there is no room now.
+    pub(super) fn acknowledge(&self, receipt: &Receipt) -> bool {
+        match (self, receipt) {
+            (Sender::V4(client, _), Receipt::V4(publish)) => client.try_ack(publish).is_ok(),
+            (Sender::V5(client, _), Receipt::V5(publish)) => client.try_ack(publish).is_ok(),
+            _ => true,
         }
     }
 

@@ -10,8 +10,8 @@ use rumqttc::{
 use super::super::error::{Loss, SEE_CLIENT_ID, SEE_LOGIN};
 use super::super::window::Again;
 use super::{
-    Arrival, CONNECT_TIME_MAX, Dialect, Event, PACKET_BYTES_MAX, PACKET_BYTES_MORE, Receipt, Sender, Settings, Step,
-    Terms, Verdict,
+    Arrival, CONNECT_TIME_MAX, Dialect, Event, OTHER_REQUESTS_MAX, PACKET_BYTES_MAX, PACKET_BYTES_MORE, Receipt,
+    Sender, Settings, Step, Terms, UNTOLD_PACKET_BYTES_MAX, Verdict,
 };
 
 pub(super) struct Poller(EventLoop);
@@ -30,10 +30,13 @@ pub(super) fn open(settings: &Settings) -> (Sender, Poller) {
         .set_clean_session(settings.clean)
         .set_manual_acks(true)
         .set_inflight(settings.window.saturating_add(1))
-        .set_max_packet_size(settings.payload_bytes_max + PACKET_BYTES_MORE, PACKET_BYTES_MAX);
+        .set_max_packet_size(
+            (settings.payload_bytes_max + PACKET_BYTES_MORE).max(UNTOLD_PACKET_BYTES_MAX),
+            PACKET_BYTES_MAX,
+        );
     let mut network = NetworkOptions::new();
     network.set_connection_timeout(CONNECT_TIME_MAX.as_secs());
-    let (client, mut eventloop) = AsyncClient::new(options, usize::from(settings.window) + 2);
+    let (client, mut eventloop) = AsyncClient::new(options, usize::from(settings.window) + OTHER_REQUESTS_MAX);
     eventloop.set_network_options(network);
     (Sender::V4(client, qos(settings.qos)), Poller(eventloop))
 }
@@ -104,7 +107,7 @@ fn arrival(publish: Publish) -> Arrival {
         dup: publish.dup,
         id: publish.pkid,
         properties: None,
-        receipt: Receipt::V4(Publish { payload: Bytes::new(), ..publish }),
+        receipt: Receipt::V4(Publish { topic: String::new(), payload: Bytes::new(), ..publish }),
     }
 }
 

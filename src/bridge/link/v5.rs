@@ -15,8 +15,8 @@ use super::super::error::{Loss, SEE_CLIENT_ID, SEE_LOGIN, SEE_PROTOCOL};
 use super::super::outgoing::Outgoing;
 use super::super::window::Again;
 use super::{
-    Arrival, CONNECT_TIME_MAX, Dialect, Event, PACKET_BYTES_MORE, Receipt, SESSION_EXPIRY_S, Sender, Settings, Step,
-    Terms, Verdict,
+    Arrival, CONNECT_TIME_MAX, Dialect, Event, OTHER_REQUESTS_MAX, PACKET_BYTES_MORE, Receipt, SESSION_EXPIRY_S,
+    Sender, Settings, Step, Terms, Verdict,
 };
 use crate::clock::now_ms;
 use crate::ingest::forward::ID_PROPERTY;
@@ -50,7 +50,7 @@ pub(super) fn open(settings: &Settings) -> (Sender, Poller) {
         .set_connect_properties(properties)
         .set_connection_timeout(CONNECT_TIME_MAX.as_secs())
         .set_outgoing_inflight_upper_limit(settings.window.saturating_add(1));
-    let (client, eventloop) = AsyncClient::new(options, usize::from(settings.window) + 2);
+    let (client, eventloop) = AsyncClient::new(options, usize::from(settings.window) + OTHER_REQUESTS_MAX);
     (Sender::V5(client, qos(settings.qos)), Poller(eventloop, settings.keep_alive))
 }
 
@@ -202,7 +202,7 @@ fn arrival(publish: Publish) -> Arrival {
         dup: publish.dup,
         id: publish.pkid,
         properties,
-        receipt: Receipt::V5(Publish { payload: Bytes::new(), properties: None, ..publish }),
+        receipt: Receipt::V5(Publish { topic: Bytes::new(), payload: Bytes::new(), properties: None, ..publish }),
     }
 }
 
@@ -232,6 +232,10 @@ fn state_loss(error: StateError) -> Loss {
             Loss::Goodbye(format!("{reason_code:?}{}", words.unwrap_or_default()))
         }
         StateError::Deserialization(Error::Io(error)) => Loss::Network(error.to_string()),
+        // What rumqttc does not know, it takes for a reason of a CONNACK.
+        StateError::Deserialization(Error::InvalidConnectReturnCode(code)) => {
+            Loss::Goodbye(format!("reason 0x{code:02X}"))
+        }
         other @ StateError::Deserialization(_) => Loss::Protocol(other.to_string(), SEE_PROTOCOL),
         other => Loss::Protocol(other.to_string(), ""),
     }

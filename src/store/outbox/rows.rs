@@ -67,13 +67,17 @@ pub(in crate::store) struct SetAside {
 }
 
 impl Rows {
-    /// Reads the totals, and claims what an earlier hub may have sent. Numbers go on above the time: the file may be an older
+    /// Reads the totals, and claims what an earlier hub may have sent. Numbers go on above the time, in microseconds so that no load
+    /// runs ahead of it: the file may be an older
     /// copy that was put back, and no number that went upstream since may be given out again.
     pub(in crate::store) fn load(connection: &Connection, shared: Arc<Outbox>) -> Result<Rows, StoreError> {
         let now_ms = now_ms();
         if now_ms >= CLOCK_SET_MS {
             connection
-                .execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'outbox' AND seq < ?1", [now_ms])
+                .execute(
+                    "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'outbox' AND seq < ?1",
+                    [now_ms.saturating_mul(1000)],
+                )
                 .doing(WRITING)?;
         }
         let figures = read_figures(connection).doing(READING)?;
