@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::Lasting;
 use super::backoff::{Backoff, chance};
 use super::error::Loss;
+use super::lasting::Lasting;
 use super::link::{Event, Link, Terms, Verdict};
 use super::outgoing::Outgoing;
 use super::window::Again;
@@ -358,7 +358,8 @@ impl<'b> Conversation<'b> {
                 return false;
             }
         }
-        if !lasting.pace.take(Instant::now(), lasting.outbox.added()) {
+        let (now, added) = (Instant::now(), lasting.outbox.added());
+        if !lasting.courtesy.take(now, added) || !lasting.pace.take(now, added) {
             return false;
         }
         let Some((lane, row)) = lasting.supply.take() else { return false };
@@ -397,7 +398,7 @@ impl<'b> Conversation<'b> {
     fn due(&self) -> Instant {
         let now = Instant::now();
         let lasting = &*self.lasting;
-        let pace = lasting.pace.wait();
+        let pace = lasting.pace.wait().max(lasting.courtesy.wait(now));
         let others = [self.paused_until, lasting.ledger.due(), (!pace.is_zero()).then(|| now + pace)];
         others.into_iter().flatten().fold(now + LOOK_INTERVAL, Instant::min)
     }

@@ -10,9 +10,11 @@
 
 mod backoff;
 mod conversation;
+mod courtesy;
 mod down;
 mod echoes;
 mod error;
+mod lasting;
 mod ledger;
 mod link;
 mod outgoing;
@@ -25,7 +27,6 @@ mod window;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::process::{getpriority_process, setpriority_process};
@@ -34,17 +35,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::backoff::{Backoff, chance};
-use self::conversation::{Conversation, End};
+use self::conversation::End;
+use self::courtesy::Courtesy;
 use self::down::Down;
 use self::echoes::{Echoes, Rounds};
-use self::error::{Loss, SEE_PROTOCOL};
+use self::error::Loss;
+use self::lasting::Lasting;
 use self::ledger::Ledger;
-use self::link::{Link, Settings};
+use self::link::Settings;
 use self::outgoing::Form;
 use self::pace::Pace;
 use self::supply::Supply;
 use self::suspicion::Suspicion;
-use self::window::{Again, Window};
+use self::window::Window;
 use crate::broker::inside::Inside;
 use crate::config::{self, Protocol};
 use crate::log::Rate;
@@ -54,21 +57,11 @@ pub use self::state::{Standing, State};
 
 /// Rows that the upstream may have had when the hub died, beside those in the window.
 pub const UNTOLD_MAX: usize = ledger::UNTOLD_MAX;
-/// A loss that lasts is told again after this time.
-const TELL_AGAIN: Duration = Duration::from_secs(600);
-/// A loss is told again after this time where the upstream comes and goes.
-const TELL_ANEW: Duration = Duration::from_secs(30);
 /// A connection that held for this long was a good one, whatever it did.
 const GOOD_TIME: Duration = Duration::from_secs(60);
-/// A topic that the upstream denies is tried anew after this time.
-const DENIED_TIME: Duration = Duration::from_secs(600);
-/// So many of them are remembered.
-const DENIED_MAX: usize = 256;
 /// Messages on their way at QoS 2 over MQTT 3.1.1, which has no word for how many the upstream takes: HiveMQ takes 10 by
 /// default, and Mosquitto, which takes 20, answers the next with a PUBREC and drops it.
 const QOS_2_WINDOW_MAX: u16 = 10;
-/// After so many attempts the ids of an earlier run are used as they are.
-const RELEASES_MAX: u32 = 3;
 /// How long what came down may take to be published after its connection has ended.
 const DOWN_TIME_MAX: Duration = Duration::from_secs(2);
 /// How much the bridge's thread steps back, as in nice(1).
@@ -147,49 +140,6 @@ impl Bridge {
     }
 }
 
-/// What outlives a connection.
-struct Lasting {
-    settings: config::Bridge,
-    /// The upstream, for log lines.
-    name: String,
-    form: Form,
-    state: Arc<State>,
-    outbox: Arc<Outbox>,
-    window: Window,
-    supply: Supply,
-    ledger: Ledger,
-    pace: Pace,
-    suspicion: Suspicion,
-    echoes: Arc<Echoes>,
-    in_flight_bytes_max: usize,
-    /// Whether the upstream has answered the subscriptions since the start.
-    subscribed: bool,
-    /// QoS 2: whether packet ids of an earlier run may be taken upstream.
-    unreleased: bool,
-    /// How often releasing them came to nothing.
-    releases_failed: u32,
-    /// Messages that the upstream has acknowledged.
-    acked: u64,
-    /// Whether it has accepted this connection.
-    is_accepted: bool,
-    /// Whether it has acknowledged anything on it.
-    has_progressed: bool,
-    /// Topics that the upstream does not let the hub publish on: since when, and how many messages it had acknowledged then.
-    denied: HashMap<String, (Instant, u64)>,
-    complaints: Rate,
-    /// What was told last of the upstream's being away.
-    told: Option<Told>,
-}
-
-/// A loss that was told.
-struct Told {
-    text: String,
-    at: Instant,
-    since: Instant,
-    /// Whether it was told since that it is over.
-    is_over: bool,
-}
-
 async fn run(mut settings: config::Bridge, parts: Parts, state: Arc<State>, stop: CancellationToken) {
     if settings.qos == 2 && settings.protocol == Protocol::V4 {
         settings.window = settings.window.min(QOS_2_WINDOW_MAX);
@@ -215,6 +165,7 @@ async fn run(mut settings: config::Bridge, parts: Parts, state: Arc<State>, stop
         supply: Supply::new(database, outbox.clone(), bytes_max),
         ledger: Ledger::new(queue),
         pace: Pace::new(settings.rate_max, Instant::now(), outbox.added()),
+        courtesy: Courtesy::new(Instant::now(), outbox.added()),
         window: Window::default(),
         suspicion: Suspicion::new(settings.window),
         echoes,
@@ -258,204 +209,6 @@ async fn run(mut settings: config::Bridge, parts: Parts, state: Arc<State>, stop
         }
     }
     lasting.settle(DOWN_TIME_MAX).await;
-}
-
-impl Lasting {
-    /// Holds one conversation with the upstream.
-    async fn converse(&mut self, settings: &Settings, down: &Arc<Down>, stop: &CancellationToken) -> End {
-        (self.is_accepted, self.has_progressed) = (false, false);
-        let again = if self.unreleased { self.released_first() } else { self.window.again(self.suspicion.limit()) };
-        self.state.repeated.fetch_add(again.len() as u64, Ordering::Relaxed);
-        if self.settings.protocol == Protocol::V4 {
-            self.note_echoes(&again);
-        }
-        let (link, arrivals) = Link::open(settings, again);
-        let mut bringing = tokio::spawn(down.clone().bring(arrivals, link.sender.clone()));
-        let mut end = Conversation::new(self, link).hold(stop).await;
-        if matches!(end, End::Lost(Loss::Closed)) && !self.is_accepted {
-            let is_v5 = self.settings.protocol == Protocol::V5;
-            end = End::Lost(Loss::ClosedAtOnce(if is_v5 { SEE_PROTOCOL } else { "" }));
-        }
-        if self.unreleased && self.is_accepted && !matches!(end, End::Lost(Loss::Released)) {
-            self.releases_failed += 1;
-            if self.releases_failed >= RELEASES_MAX {
-                warn!(
-                    "the upstream {} does not let packet ids of an earlier run be released: they are used again",
-                    self.name
-                );
-                self.unreleased = false;
-            }
-        }
-        self.suspect(&end);
-        self.window.lost();
-        if self.suspicion.is_alone() && self.settings.qos == 1 {
-            self.window.forget_ids();
-        }
-        self.ledger.tell(Instant::now(), true);
-        self.state.set_connected(false);
-        self.show();
-        // The next connection brings what was not acknowledged once more, after what is still being published here.
-        if tokio::time::timeout(DOWN_TIME_MAX, &mut bringing).await.is_err() {
-            bringing.abort();
-        }
-        end
-    }
-
-    /// Returns the releases of all packet ids that an earlier run may have left taken: the upstream would take a new
-    /// message under one of them for the old one.
-    fn released_first(&self) -> Vec<Again> {
-        (1..=self.settings.window.saturating_add(1)).map(Again::Release).collect()
-    }
-
-    /// Tells whether the upstream is to forget an earlier run's session: nothing that it holds is needed, and its packet ids
-    /// are in the way.
-    fn begins_clean(&self) -> bool {
-        self.unreleased && self.settings.subscribe.is_empty()
-    }
-
-    /// Notes what is sent again and may come back.
-    fn note_echoes(&self, again: &[Again]) {
-        for one in again {
-            if let Again::Publish(_, message) = one {
-                self.echoes.sent(&message.topic, &message.payload, Instant::now());
-            }
-        }
-    }
-
-    /// Draws the conclusion from an upstream that closed the connection while messages were on their way.
-    fn suspect(&mut self, end: &End) {
-        let is_closed =
-            matches!(end, End::Lost(Loss::Closed | Loss::Goodbye(_) | Loss::Network(_) | Loss::Protocol(..)));
-        let first = self.window.first_sent().filter(|_| is_closed && self.is_accepted);
-        if self.settings.qos == 2 {
-            // The upstream remembers the ids of what it has received, so they cannot be given up.
-            first.inspect(|_| self.suspicion.narrow());
-            return;
-        }
-        if let Some(to_blame) = first.and_then(|first| self.suspicion.closed(first)) {
-            let detail = "the upstream closes the connection whenever it is sent, and takes others".to_owned();
-            self.give_up(to_blame, detail);
-        }
-    }
-
-    /// Shows what is on its way, and what is done and not deleted yet.
-    fn show(&self) {
-        self.state.in_flight.store(self.window.unacknowledged() as u64, Ordering::Relaxed);
-        self.state.standing.store(self.ledger.standing() as u64, Ordering::Relaxed);
-    }
-
-    /// Notes that the upstream has acknowledged a message.
-    fn progressed(&mut self, row: i64) {
-        self.acked += 1;
-        self.suspicion.taken(row);
-        self.state.sent.fetch_add(1, Ordering::Relaxed);
-        if self.has_progressed {
-            return;
-        }
-        self.has_progressed = true;
-        self.state.set_last_error(None);
-        self.is_back();
-    }
-
-    /// Notes that the upstream has accepted the connection. That it is back is said when it takes what waits.
-    fn is_accepted(&mut self) {
-        self.is_accepted = true;
-        self.state.connects.fetch_add(1, Ordering::Relaxed);
-        self.state.set_connected(true);
-        let waiting = self.outbox.messages();
-        if self.told.is_none() {
-            info!(waiting, "the upstream {} is connected", self.name);
-        } else if waiting == 0 {
-            self.is_back();
-        }
-    }
-
-    /// Says that the upstream is back, where it was told to be away.
-    fn is_back(&mut self) {
-        if let Some(told) = self.told.as_mut().filter(|told| !told.is_over) {
-            told.is_over = true;
-            let (seconds, waiting) = (told.since.elapsed().as_secs(), self.outbox.messages());
-            info!(seconds, waiting, "the upstream {} is back: messages reach it again", self.name);
-        }
-    }
-
-    /// Says what goes wrong although the connection stands, at a bounded rate.
-    fn complain(&mut self, text: &str) {
-        self.has_progressed = false;
-        self.state.set_last_error(Some(text.to_owned()));
-        if self.complaints.allows() {
-            warn!("the upstream {}: {text}", self.name);
-            self.tell(text.to_owned());
-        }
-    }
-
-    /// Tells whether the upstream has denied a topic for so long that the hub goes on without, as it takes others.
-    fn goes_without(&mut self, topic: &str, now: Instant) -> bool {
-        self.denied.retain(|_, (since, _)| now.saturating_duration_since(*since) < DENIED_TIME);
-        if self.denied.len() >= DENIED_MAX && !self.denied.contains_key(topic) {
-            return false;
-        }
-        let (since, acked) = *self.denied.entry(topic.to_owned()).or_insert((now, self.acked));
-        acked < self.acked && now.saturating_duration_since(since) >= self.settings.ack_wait_max
-    }
-
-    /// Sets a message aside that cannot go upstream.
-    fn give_up(&mut self, row: i64, detail: String) {
-        self.state.refused.fetch_add(1, Ordering::Relaxed);
-        let topic = self.window.give_up(row).unwrap_or_default();
-        if self.complaints.allows() {
-            warn!(topic = %topic.escape_debug(), "a message goes to quarantine, not upstream: {detail}");
-        }
-        self.suspicion.forget(row);
-        self.ledger.set_aside(row, "refused upstream", detail, Instant::now());
-    }
-
-    /// Tells of a loss: the first of a row, another reason, and now and then that it lasts.
-    fn lost(&mut self, loss: &Loss, pause: Duration) {
-        let text = loss.to_string();
-        self.state.set_last_error(Some(text.clone()));
-        let is_known = self.told.as_ref().is_some_and(|told| {
-            if told.is_over {
-                told.at.elapsed() < TELL_ANEW
-            } else {
-                told.text == text && told.at.elapsed() < TELL_AGAIN
-            }
-        });
-        if is_known {
-            debug!(?pause, "the upstream {} is away: {text}", self.name);
-            return;
-        }
-        warn!(
-            waiting = self.outbox.messages(),
-            "the upstream {} is away: {text}; messages are kept until it is back, the next attempt is in {:.1} s",
-            self.name,
-            pause.as_secs_f64()
-        );
-        self.tell(text);
-    }
-
-    /// Notes what was told.
-    fn tell(&mut self, text: String) {
-        let now = Instant::now();
-        let since = self.told.as_ref().filter(|told| !told.is_over).map_or(now, |told| told.since);
-        self.told = Some(Told { text, at: now, since, is_over: false });
-    }
-
-    /// Tells the store all that it was not told, and waits for it, within `deadline`.
-    async fn settle(&mut self, deadline: Duration) {
-        let told = async {
-            loop {
-                self.ledger.tell(Instant::now(), true);
-                if self.ledger.is_settled() {
-                    return;
-                }
-                self.ledger.stored().await;
-            }
-        };
-        // What the store does not get to know is sent again at the next start.
-        tokio::time::timeout(deadline, told).await.unwrap_or(());
-        self.show();
-    }
 }
 
 /// Reads what a connection needs, anew each time; with `clean` the upstream is to forget an earlier session.

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 pub(super) struct Pace {
     /// Messages of the backlog a second; `None` without a limit.
     rate: Option<f64>,
+    /// What may be saved up of it.
+    burst: f64,
     allowed: f64,
     /// Messages that came in and have not been matched by one sent.
     came: u64,
@@ -21,9 +23,16 @@ pub(super) struct Pace {
 const CAME_MAX: u64 = 1_000;
 
 impl Pace {
-    /// Begins at `now`, when the outbox had taken `added` messages.
+    /// Begins at `now`, when the outbox had taken `added` messages. What is not used within a second is not saved up: a burst
+    /// would fill the link.
     pub(super) fn new(rate_max: Option<u32>, now: Instant, added: u64) -> Pace {
-        Pace { rate: rate_max.map(f64::from), allowed: 0.0, came: 0, last: now, added }
+        let burst = f64::from(rate_max.unwrap_or(1)).max(1.0);
+        Pace::with_burst(rate_max, burst, now, added)
+    }
+
+    /// As [`Self::new`], with so many messages that may be saved up.
+    pub(super) fn with_burst(rate_max: Option<u32>, burst: f64, now: Instant, added: u64) -> Pace {
+        Pace { rate: rate_max.map(f64::from), burst, allowed: 0.0, came: 0, last: now, added }
     }
 
     /// Takes the allowance for one message, where there is one.
@@ -32,8 +41,7 @@ impl Pace {
         let passed = now.saturating_duration_since(self.last);
         self.came = (self.came + added.saturating_sub(self.added)).min(CAME_MAX);
         (self.last, self.added) = (now, added);
-        // What was not used within a second is not saved up: a burst would fill the link.
-        self.allowed = (self.allowed + passed.as_secs_f64() * rate).min(rate.max(1.0));
+        self.allowed = (self.allowed + passed.as_secs_f64() * rate).min(self.burst);
         if self.came > 0 {
             self.came -= 1;
             return true;
