@@ -287,3 +287,26 @@ fn a_disk_whose_syncs_fail_for_a_while_loses_nothing_and_doubles_nothing() {
     assert_all_sent_are_stored_once(site.db(), &sensors);
     assert!(hub.stop().success());
 }
+
+#[test]
+fn a_disk_whose_syncs_keep_failing_gives_no_ack() {
+    let site = Site::new();
+    let fault = site.file("fault");
+    let mut command = site.run_command_on_a_bad_disk();
+    command.env("FAILSYNC", &fault);
+    let hub = site.start_with(command);
+    let fleet = Fleet::start(hub.mqtt, 0, Load::qos1(2));
+    wait_for("acks", PATIENTLY, || fleet.acked() > 50);
+    fs::write(&fault, "").unwrap();
+    let failures = || site.status()["figures"]["write_failures"].as_u64().unwrap_or_default();
+    wait_for("a failed write", PATIENTLY, || failures() > 0);
+    let (acked, failed) = (fleet.acked(), failures());
+    // Time enough for the hub to read back what it has written and could not sync.
+    wait_for("more of them", PATIENTLY, || failures() >= failed + 4);
+    assert_eq!(fleet.acked(), acked, "nothing of it is on disk");
+    fs::remove_file(&fault).unwrap();
+    wait_for("acks", PATIENTLY, || fleet.acked() > acked + 50);
+    let sensors = fleet.finish(PATIENTLY);
+    assert_all_sent_are_stored_once(site.db(), &sensors);
+    assert!(hub.stop().success());
+}

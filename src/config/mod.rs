@@ -3,6 +3,7 @@
 //! Owns every key with its default and its range, and reports all errors at once, each with its key and its origin.
 //! It never does I/O beyond reading files, and never reads the process environment: that is an argument.
 
+mod bridge;
 mod effective;
 mod error;
 mod listeners;
@@ -11,6 +12,7 @@ mod sections;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod upstream;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -22,6 +24,7 @@ use tracing::Level;
 use self::reader::Reader;
 use crate::reading::Kind;
 
+pub use self::bridge::{Bridge, BridgeTls, Password, Protocol};
 pub(crate) use self::effective::quoted;
 pub use self::error::{ConfigErrors, Problem};
 pub use self::listeners::Listener;
@@ -42,6 +45,8 @@ pub struct Config {
     pub health: Health,
     /// The line of statistics.
     pub stats: Stats,
+    /// The way upstream; `None` where there is none.
+    pub bridge: Option<Bridge>,
     /// Health and status over HTTP.
     pub http: Http,
     /// The log.
@@ -230,6 +235,11 @@ pub struct Log {
 }
 
 impl Config {
+    /// Returns what is not wrong, but should be known.
+    pub fn warnings(&self) -> impl Iterator<Item = &String> {
+        self.broker.warnings.iter().chain(self.bridge.iter().flat_map(|bridge| &bridge.warnings))
+    }
+
     /// Reads the configuration: defaults < file < environment < flags.
     ///
     /// `env` is the process environment (`std::env::vars_os()`), of which only `STATIONHUB_*` is looked at.
@@ -246,12 +256,13 @@ impl Config {
         let broker = sections::broker(&mut reader, base, flags);
         let (ingest, store) = (sections::ingest(&mut reader), sections::store(&mut reader, base));
         let (health, stats) = (sections::health(&mut reader), sections::stats(&mut reader));
+        let bridge = upstream::bridge(&mut reader, base, &station.name);
         let (http, log) = (sections::http(&mut reader), sections::log(&mut reader, base, flags));
         let (pid, ready_file) = sections::process_files(flags, &mut problems);
         problems.extend(reader.finish());
         match broker {
             Ok(broker) if problems.is_empty() => {
-                Ok(Config { station, broker, ingest, store, health, stats, http, log, pid, ready_file })
+                Ok(Config { station, broker, ingest, store, health, stats, bridge, http, log, pid, ready_file })
             }
             Ok(_) => Err(ConfigErrors::from(problems)),
             Err(in_broker) => {

@@ -74,7 +74,7 @@ pub enum LogError {
 pub fn start(settings: &Settings) -> Result<Log, LogError> {
     let file = settings.file.as_deref().map(LogFile::open).transpose()?;
     // The router's own lines speak of links, which mean nothing to an owner; those of WebSocket know no rate limit.
-    let others = "rumqttd=off,rumqttc=warn,tungstenite=off,tokio_tungstenite=off";
+    let others = "rumqttd=off,rumqttc=off,tungstenite=off,tokio_tungstenite=off";
     let filter = EnvFilter::try_new(format!("{},{others}", settings.level))
         .map_err(|error| LogError::Level(error.to_string()))?;
     let stderr = (!settings.silent || file.is_none()).then(|| Lines::start("log-stderr", io::stderr()));

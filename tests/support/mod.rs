@@ -4,12 +4,18 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::let_underscore_must_use)]
 
+pub mod bridged;
+pub mod collector;
+pub mod fake;
+pub mod feeder;
 pub mod hostile;
 pub mod mqtt;
 pub mod packet;
 pub mod paho;
+pub mod proxy;
 pub mod sensor;
 pub mod tls;
+pub mod upstream;
 pub mod users;
 pub mod v5;
 pub mod watch;
@@ -118,6 +124,14 @@ impl Site {
         }
         command.args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
         command
+    }
+
+    /// Returns what `stationhub status --json` tells.
+    pub fn status(&self) -> serde_json::Value {
+        let mut status = self.command("status");
+        status.arg("--json");
+        let output = self.refused(status, PATIENTLY);
+        serde_json::from_slice(&output.stdout).expect("status prints JSON")
     }
 
     /// Returns `run` on a disk whose syncs fail or are slow, as FAILSYNC and SLOWSYNC_MS in its environment say.
