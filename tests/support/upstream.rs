@@ -101,6 +101,14 @@ impl Upstream {
         self.dir.path().join(name)
     }
 
+    /// Starts a server with a configuration that lies in `dir` with all that it names.
+    pub fn of_files(dir: TempDir, command: &Command, conf: &str, port: u16) -> Upstream {
+        let arguments = vec!["-c".to_owned(), dir.path().join(conf).display().to_string()];
+        let mut upstream = Upstream::new(dir, command, arguments, port);
+        upstream.start();
+        upstream
+    }
+
     /// Returns the address as the bridge's `url`.
     pub fn url(&self) -> String {
         format!("mqtt://{}", self.address)
