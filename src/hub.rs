@@ -357,13 +357,17 @@ async fn tell_of_an_outbox_without_a_bridge(database: PathBuf) {
 /// Lets health look at the bridge.
 fn bridged(bridge: &Bridge, outbox: &Arc<Outbox>, upstream: String, database: PathBuf) -> Bridged {
     let (of_backlog, state) = (outbox.clone(), bridge.state());
-    let backlog = move || Backlog {
-        messages: of_backlog.messages().saturating_sub(state.standing.load(Ordering::Relaxed)),
-        bytes: of_backlog.bytes(),
-        bytes_max: of_backlog.bytes_max(),
-        added: of_backlog.added(),
-        dropped: of_backlog.dropped(),
-        dropped_ms: of_backlog.dropped_ms(),
+    let backlog = move || {
+        let messages = of_backlog.messages().saturating_sub(state.standing.load(Ordering::Relaxed));
+        Backlog {
+            messages,
+            // What is done and not deleted yet does not wait any more.
+            bytes: if messages == 0 { 0 } else { of_backlog.bytes() },
+            bytes_max: of_backlog.bytes_max(),
+            added: of_backlog.added(),
+            dropped: of_backlog.dropped(),
+            dropped_ms: of_backlog.dropped_ms(),
+        }
     };
     let oldest_ms = move || Reader::open(&database).and_then(|reader| reader.outbox_oldest_ms()).ok().flatten();
     Bridged { upstream, state: bridge.state(), backlog: Box::new(backlog), oldest_ms: Arc::new(oldest_ms) }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::checks::{Issue, Severity};
 use crate::bridge::{Standing, State};
+use crate::clock::CLOCK_SET_MS;
 
 /// How long the upstream may be away, or refuse what waits, seconds.
 const AWAY_S_MAX: u64 = 60;
@@ -18,8 +19,6 @@ const LAG_S_MAX: u64 = 600;
 const OUTBOX_PERCENT_MAX: u64 = 80;
 /// How long a loss is told, milliseconds.
 const LOSS_TOLD_MS: i64 = 3_600_000;
-/// What was received before 2020 was received before the clock was set: its age is not known.
-const CLOCK_SET_MS: i64 = 1_577_836_800_000;
 /// Rates are counted over at least this time, seconds.
 const RATE_S_MIN: f64 = 10.0;
 

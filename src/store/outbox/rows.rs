@@ -11,7 +11,7 @@ use rusqlite::{CachedStatement, Connection, Row, params};
 
 use super::claims::Range;
 use super::{Claims, Figures, Forward, GAP_TOPIC, Gap, Outbox, OutboxChange, Waiting};
-use crate::clock::now_ms;
+use crate::clock::{CLOCK_SET_MS, now_ms};
 use crate::store::error::{Doing, StoreError};
 use crate::store::job::Incoming;
 use crate::store::tables::quarantine_bytes;
@@ -26,8 +26,6 @@ const MAYBE_SENT_BYTES: u64 = 8 << 20;
 const DROPPED_TOGETHER_MAX: u64 = 16_384;
 /// How often the age of the rows is looked at, milliseconds.
 const AGE_LOOK_INTERVAL_MS: i64 = 1_000;
-/// 2020-01-01, Unix milliseconds: a message that seems to be older came while the hub's clock was not set.
-const CLOCK_SET_MS: i64 = 1_577_836_800_000;
 
 const WRITING: &str = "cannot write to the outbox";
 const READING: &str = "cannot read the outbox";
