@@ -4,10 +4,11 @@
 //! sessions stop reading; the store writes what is queued and closes the database; the acks leave; HTTP ends; the locks
 //! go with the process. It has no rules of its own.
 
+mod upstream;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -17,18 +18,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::bridge::{Bridge, Parts, UNTOLD_MAX};
+use crate::bridge::Bridge;
 use crate::broker::bus::{Bus, Canary};
 use crate::broker::{BrokerError, Place, Running};
-use crate::config::{self, Config};
-use crate::health::bridge::{Backlog, Bridged};
+use crate::config::Config;
 use crate::health::{Health, Watched};
 use crate::http::{self, OwnersSocket};
-use crate::ingest::{Forwarding, Ingest, Limits};
+use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
 use crate::reload::Reloads;
-use crate::store::{Kept, Outbox, OutboxSettings, Queue, Reader, Settings, StoreError, Writer};
+use crate::store::{Kept, Queue, Reader, Settings, StoreError, Writer};
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
 /// SQLite's busy timeout to it, and all has to end within 10 s.
@@ -170,33 +170,25 @@ impl Hub {
             quarantine_bytes_max: config.store.quarantine_bytes_max,
             write_failures_max: config.health.write_failures_max,
         };
-        let outbox = config.bridge.as_ref().map(outbox);
+        let outbox = config.bridge.as_ref().map(upstream::outbox);
         let writer = Writer::start(settings, queue.clone(), outbox.clone()).map_err(store_ended)?;
         let limits = Limits {
             payload_bytes_max: config.ingest.payload_bytes_max,
             clock_skew_ms_max: u64::try_from(config.ingest.clock_skew_max.as_millis()).unwrap_or(u64::MAX),
         };
-        let forwarding = config.bridge.as_ref().map(|bridge| forwarding(bridge, &config.station.name));
+        let forwarding = config.bridge.as_ref().map(|bridge| upstream::forwarding(bridge, &config.station.name));
         let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits, forwarding));
-        if outbox.is_none() {
-            tell_of_an_outbox_without_a_bridge(config.store.path.clone()).await;
-        }
         let kept = kept(&config.store.path).await;
         let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone(), kept).await?;
         let canary = Canary::open(&broker.bus()).await.map_err(BrokerError::from)?;
-        let bridge = config.bridge.as_ref().zip(outbox).map(|(settings, outbox)| {
-            let parts = Parts {
-                station: config.station.name.clone(),
-                database: config.store.path.clone(),
-                outbox: outbox.clone(),
-                queue: queue.clone(),
-                inside: broker.inside(&settings.client_id, &settings.local_user),
-            };
-            Bridge::start(settings.clone(), parts).map(|bridge| (bridge, outbox))
-        });
-        let bridge = bridge
-            .transpose()
-            .map_err(|source| HubError::System { doing: "cannot start the bridge's thread".to_owned(), source })?;
+        let bridge = match (&config.bridge, outbox) {
+            (Some(settings), Some(outbox)) => {
+                let inside = broker.inside(&settings.client_id, &settings.local_user);
+                Some(upstream::start(config, settings, outbox, queue.clone(), inside)?)
+            }
+            _ => None,
+        };
+        let (bridge, bridged) = bridge.unzip();
         let watched = Watched {
             progress: writer.progress(),
             queue,
@@ -204,16 +196,14 @@ impl Hub {
             ingest,
             canary,
             database: config.store.path.clone(),
-            bridge: bridge.as_ref().zip(config.bridge.as_ref()).map(|((bridge, outbox), settings)| {
-                bridged(bridge, outbox, settings.address(), config.store.path.clone())
-            }),
+            bridge: bridged,
         };
         let mut hub = Hub {
             database: config.store.path.clone(),
             writer,
             reloads: Reloads::new(broker.reloads()),
             broker,
-            bridge: bridge.map(|(bridge, _)| bridge),
+            bridge,
             health: Arc::new(Health::new(watched, &config.health)),
             http_address: None,
             background: CancellationToken::new(),
@@ -230,6 +220,9 @@ impl Hub {
             info!("MQTT is served on {address} (listener {name:?}, {kind})");
         }
         self.tasks.spawn(self.reloads.clone().serve(stop.clone()));
+        if self.bridge.is_none() {
+            self.tasks.spawn(upstream::tell_of_an_outbox_without_a_bridge(self.database.clone()));
+        }
         if let Some(address) = config.http.listen {
             let bound = http::bind(address).await;
             self.http_address =
@@ -267,7 +260,7 @@ impl Hub {
             () = signals.stop(&reloads) => Ended::BySignal,
             end = self.writer.ended() => Ended::Writer(end),
             () = router_ends(&bus) => Ended::Router,
-            () = bridge_ends(&mut self.bridge) => Ended::Bridge,
+            () = upstream::bridge_ends(&mut self.bridge) => Ended::Bridge,
         };
         tokio::select! {
             result = self.stop(ended) => result,
@@ -327,57 +320,6 @@ async fn kept(database: &Path) -> Option<Kept> {
             Ok(Err(_)) => tokio::time::sleep(ROUTER_LOOK_INTERVAL).await,
             Err(_) => return None,
         }
-    }
-}
-
-/// Makes the outbox of a hub with a bridge.
-fn outbox(settings: &config::Bridge) -> Arc<Outbox> {
-    Arc::new(Outbox::new(OutboxSettings {
-        bytes_max: settings.outbox_bytes_max,
-        age_max: settings.outbox_age_max,
-        maybe_sent: usize::from(settings.window) + UNTOLD_MAX,
-    }))
-}
-
-/// Returns what goes upstream.
-fn forwarding(settings: &config::Bridge, station: &str) -> Forwarding {
-    Forwarding::new(settings.forward.clone(), settings.payload_bytes_max, station, &settings.prefix)
-}
-
-/// Says that messages of an earlier configuration wait for an upstream that there is not any more.
-async fn tell_of_an_outbox_without_a_bridge(database: PathBuf) {
-    let read = move || Reader::open(&database).and_then(|reader| reader.outbox_oldest_ms());
-    if let Ok(Ok(Some(_))) = tokio::task::spawn_blocking(read).await {
-        warn!(
-            "messages wait in the outbox for an upstream, and the configuration names none: they stay until [bridge] has a url"
-        );
-    }
-}
-
-/// Lets health look at the bridge.
-fn bridged(bridge: &Bridge, outbox: &Arc<Outbox>, upstream: String, database: PathBuf) -> Bridged {
-    let (of_backlog, state) = (outbox.clone(), bridge.state());
-    let backlog = move || {
-        let messages = of_backlog.messages().saturating_sub(state.standing.load(Ordering::Relaxed));
-        Backlog {
-            messages,
-            // What is done and not deleted yet does not wait any more.
-            bytes: if messages == 0 { 0 } else { of_backlog.bytes() },
-            bytes_max: of_backlog.bytes_max(),
-            added: of_backlog.added(),
-            dropped: of_backlog.dropped(),
-            dropped_ms: of_backlog.dropped_ms(),
-        }
-    };
-    let oldest_ms = move || Reader::open(&database).and_then(|reader| reader.outbox_oldest_ms()).ok().flatten();
-    Bridged { upstream, state: bridge.state(), backlog: Box::new(backlog), oldest_ms: Arc::new(oldest_ms) }
-}
-
-/// Waits for the end of the bridge, where there is one.
-async fn bridge_ends(bridge: &mut Option<Bridge>) {
-    match bridge {
-        Some(bridge) => bridge.ended().await,
-        None => std::future::pending().await,
     }
 }
 
