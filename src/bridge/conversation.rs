@@ -15,7 +15,6 @@ use super::error::Loss;
 use super::lasting::Lasting;
 use super::link::{Event, Link, Terms, Verdict};
 use super::outgoing::Outgoing;
-use super::window::Again;
 use crate::config::Protocol;
 
 /// Events taken at a time.
@@ -176,15 +175,14 @@ impl<'b> Conversation<'b> {
         if terms.receive_max == 0 {
             return Err(Loss::TakesTooLittle("no message at a time".to_owned()));
         }
-        lasting.is_accepted();
+        lasting.accepted();
         if lasting.begins_clean() && lasting.settings.protocol == Protocol::V4 {
             // In MQTT 3.1.1 a session that begins clean ends with its connection: the next one is to stay.
             lasting.unreleased = false;
             return Err(Loss::Released);
         }
         if lasting.unreleased && terms.present {
-            let ids = lasting.released_first().into_iter();
-            self.releasing = ids.filter_map(|one| if let Again::Release(id) = one { Some(id) } else { None }).collect();
+            self.releasing = lasting.ids().collect();
         } else {
             lasting.unreleased = false;
             lasting.window.resumed(terms.present, lasting.suspicion.limit().min(terms.receive_max.into()));

@@ -16,7 +16,7 @@ use super::link::{Arrival, Receipt, Sender};
 use super::outgoing::Form;
 use super::state::State;
 use crate::broker::inside::{Given, Inside, Refused};
-use crate::ingest::forward::ID_PROPERTY;
+use crate::ingest::forward::went_up_from;
 use crate::log::Rate;
 
 /// The user property that names the hubs that have brought a message down.
@@ -32,10 +32,8 @@ pub(super) struct Down {
     pub(super) echoes: Arc<Echoes>,
     /// What came down lately.
     pub(super) rounds: Rounds,
-    /// Whose messages are the hub's own.
+    /// Whose messages are the hub's own, and whether the retain flag is kept.
     pub(super) form: Form,
-    /// Whether the retain flag is kept.
-    pub(super) keep_retained: bool,
     /// Largest payload that is published, bytes.
     pub(super) payload_bytes_max: usize,
     /// The counters.
@@ -101,8 +99,7 @@ impl Down {
     }
 
     fn is_own(&self, arrival: &Arrival) -> bool {
-        let mut carried = arrival.properties.iter().flat_map(|properties| &properties.user);
-        carried.any(|(name, value)| name == ID_PROPERTY && self.form.is_own(value))
+        arrival.properties.as_ref().is_some_and(|properties| went_up_from(&self.form.station, properties))
             || self.echoes.is_echo(&arrival.topic, &arrival.payload, Instant::now())
     }
 
@@ -124,7 +121,7 @@ impl Down {
             topic: std::mem::take(&mut arrival.topic),
             payload: std::mem::take(&mut arrival.payload),
             qos: arrival.qos,
-            retain: arrival.retain && self.keep_retained,
+            retain: arrival.retain && self.form.keep_retained,
             delivery: (arrival.qos > 0).then_some((arrival.id, arrival.dup)),
             properties: Some(properties),
             forwards: false,

@@ -4,7 +4,7 @@
 //! MQTT 5 needs little of it: there the upstream keeps echoes away, and messages carry marks.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -25,13 +25,13 @@ const ROUND_TIME: Duration = Duration::from_secs(10);
 pub(super) struct Echoes {
     /// Upstream filters that the hub subscribes to.
     filters: Vec<String>,
-    sent: Mutex<VecDeque<(Instant, u64)>>,
+    sent: Recent,
 }
 
 impl Echoes {
     /// Makes the memory of a bridge that subscribes to `filters`.
     pub(super) fn new(filters: Vec<String>) -> Echoes {
-        Echoes { filters, sent: Mutex::default() }
+        Echoes { filters, sent: Recent::within(REMEMBERED_TIME) }
     }
 
     /// Tells whether the hub has asked for messages on an upstream topic.
@@ -41,46 +41,67 @@ impl Echoes {
 
     /// Notes a message that is sent now.
     pub(super) fn sent(&self, name: &str, payload: &[u8], now: Instant) {
-        if !self.is_wanted(name) {
-            return;
+        if self.is_wanted(name) {
+            note(&mut self.sent.seen(now), digest(name, payload), now);
         }
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        if sent.len() >= REMEMBERED_MAX {
-            sent.pop_front();
-        }
-        sent.push_back((now, digest(name, payload)));
     }
 
     /// Tells whether a message from the upstream is one of those; each is taken for its echo once.
     pub(super) fn is_echo(&self, name: &str, payload: &[u8], now: Instant) -> bool {
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        while sent.pop_front_if(|(when, _)| now.saturating_duration_since(*when) > REMEMBERED_TIME).is_some() {}
+        let mut sent = self.sent.seen(now);
         let digest = digest(name, payload);
-        match sent.iter().position(|(_, known)| *known == digest) {
-            Some(index) => sent.remove(index).is_some(),
-            None => false,
-        }
+        let place = sent.iter().position(|(_, known)| *known == digest);
+        place.and_then(|index| sent.remove(index)).is_some()
     }
 }
 
 /// What came down lately, to notice what goes round between hubs that subscribe to each other where nothing marks it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rounds {
-    came: Mutex<VecDeque<(Instant, u64)>>,
+    came: Recent,
 }
 
 impl Rounds {
+    /// Makes the memory of a bridge to which nothing has come down yet.
+    pub(super) fn new() -> Rounds {
+        Rounds { came: Recent::within(ROUND_TIME) }
+    }
+
     /// Notes a message that came down; tells whether the same has come so often lately that it goes round.
     pub(super) fn goes_round(&self, name: &str, payload: &[u8], now: Instant) -> bool {
         let digest = digest(name, payload);
-        let mut came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
-        while came.pop_front_if(|(when, _)| now.saturating_duration_since(*when) > ROUND_TIME).is_some() {}
-        if came.len() >= REMEMBERED_MAX {
-            came.pop_front();
-        }
-        came.push_back((now, digest));
+        let mut came = self.came.seen(now);
+        note(&mut came, digest, now);
         came.iter().filter(|(_, known)| *known == digest).count() > ROUNDS_MAX
     }
+}
+
+/// The digests of the last messages within some time, the oldest first.
+#[derive(Debug)]
+struct Recent {
+    time: Duration,
+    seen: Mutex<VecDeque<(Instant, u64)>>,
+}
+
+impl Recent {
+    fn within(time: Duration) -> Recent {
+        Recent { time, seen: Mutex::default() }
+    }
+
+    /// Returns those that are not too old at `now`.
+    fn seen(&self, now: Instant) -> MutexGuard<'_, VecDeque<(Instant, u64)>> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        while seen.pop_front_if(|(when, _)| now.saturating_duration_since(*when) > self.time).is_some() {}
+        seen
+    }
+}
+
+/// Adds a digest; where there are too many, the oldest goes.
+fn note(seen: &mut VecDeque<(Instant, u64)>, digest: u64, now: Instant) {
+    if seen.len() >= REMEMBERED_MAX {
+        seen.pop_front();
+    }
+    seen.push_back((now, digest));
 }
 
 fn digest(name: &str, payload: &[u8]) -> u64 {
@@ -106,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_comes_again_and_again_goes_round() {
-        let (rounds, now) = (Rounds::default(), Instant::now());
+        let (rounds, now) = (Rounds::new(), Instant::now());
         let often = |at| (0..ROUNDS_MAX).any(|_| rounds.goes_round("a", b"1", at));
         assert!(!often(now));
         assert!(rounds.goes_round("a", b"1", now) && !rounds.goes_round("a", b"2", now));

@@ -4,6 +4,7 @@
 //! upstream's coming and going: one when it goes, one when it is back, few where it does both all the time.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -88,7 +89,11 @@ impl Lasting {
     /// Holds one conversation with the upstream.
     pub(super) async fn converse(&mut self, settings: &Settings, down: &Arc<Down>, stop: &CancellationToken) -> End {
         (self.is_accepted, self.has_progressed) = (false, false);
-        let again = if self.unreleased { self.released_first() } else { self.window.again(self.suspicion.limit()) };
+        let again = if self.unreleased {
+            self.ids().map(Again::Release).collect()
+        } else {
+            self.window.again(self.suspicion.limit())
+        };
         self.state.repeated.fetch_add(again.len() as u64, Ordering::Relaxed);
         if self.settings.protocol == Protocol::V4 {
             self.note_echoes(&again);
@@ -125,10 +130,10 @@ impl Lasting {
         end
     }
 
-    /// Returns the releases of all packet ids that an earlier run may have left taken: the upstream would take a new
-    /// message under one of them for the old one.
-    pub(super) fn released_first(&self) -> Vec<Again> {
-        (1..=self.settings.window.saturating_add(1)).map(Again::Release).collect()
+    /// Returns all packet ids that an earlier run may have left taken: the upstream would take a new message under one of
+    /// them for the old one.
+    pub(super) fn ids(&self) -> RangeInclusive<u16> {
+        1..=self.settings.window.saturating_add(1)
     }
 
     /// Tells whether the upstream is to forget an earlier run's session: nothing that it holds is needed, and its packet ids
@@ -138,7 +143,7 @@ impl Lasting {
     }
 
     /// Notes what is sent again and may come back.
-    pub(super) fn note_echoes(&self, again: &[Again]) {
+    fn note_echoes(&self, again: &[Again]) {
         for one in again {
             if let Again::Publish(_, message) = one {
                 self.echoes.sent(&message.topic, &message.payload, Instant::now());
@@ -147,7 +152,7 @@ impl Lasting {
     }
 
     /// Draws the conclusion from an upstream that closed the connection while messages were on their way.
-    pub(super) fn suspect(&mut self, end: &End) {
+    fn suspect(&mut self, end: &End) {
         let is_closed =
             matches!(end, End::Lost(Loss::Closed | Loss::Goodbye(_) | Loss::Network(_) | Loss::Protocol(..)));
         let first = self.window.first_sent().filter(|_| is_closed && self.is_accepted);
@@ -178,11 +183,11 @@ impl Lasting {
         }
         self.has_progressed = true;
         self.state.set_last_error(None);
-        self.is_back();
+        self.tell_back();
     }
 
     /// Notes that the upstream has accepted the connection. That it is back is said when it takes what waits.
-    pub(super) fn is_accepted(&mut self) {
+    pub(super) fn accepted(&mut self) {
         self.is_accepted = true;
         self.state.connects.fetch_add(1, Ordering::Relaxed);
         self.state.set_connected(true);
@@ -190,12 +195,12 @@ impl Lasting {
         if self.told.is_none() {
             info!(waiting, "the upstream {} is connected", self.name);
         } else if waiting == 0 {
-            self.is_back();
+            self.tell_back();
         }
     }
 
     /// Says that the upstream is back, where it was told to be away.
-    pub(super) fn is_back(&mut self) {
+    fn tell_back(&mut self) {
         if let Some(told) = self.told.as_mut().filter(|told| !told.is_over) {
             told.is_over = true;
             let (seconds, waiting) = (told.since.elapsed().as_secs(), self.outbox.messages());
@@ -259,7 +264,7 @@ impl Lasting {
     }
 
     /// Notes what was told.
-    pub(super) fn tell(&mut self, text: String) {
+    fn tell(&mut self, text: String) {
         let now = Instant::now();
         let since = self.told.as_ref().filter(|told| !told.is_over).map_or(now, |told| told.since);
         self.told = Some(Told { text, at: now, since, is_over: false });

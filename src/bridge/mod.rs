@@ -152,9 +152,8 @@ async fn run(mut settings: config::Bridge, parts: Parts, state: Arc<State>, stop
     let down = Arc::new(Down {
         inside,
         echoes: echoes.clone(),
-        rounds: Rounds::default(),
+        rounds: Rounds::new(),
         form: form.clone(),
-        keep_retained: settings.keep_retained,
         payload_bytes_max: settings.payload_bytes_max,
         state: state.clone(),
         refused_lines: Rate::default(),

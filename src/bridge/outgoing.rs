@@ -60,11 +60,6 @@ impl Form {
             properties: row.properties.map(Box::new),
         }
     }
-
-    /// Tells whether an identity is one of this station's.
-    pub(super) fn is_own(&self, identity: &str) -> bool {
-        identity.strip_prefix(&self.station).is_some_and(|rest| rest.starts_with(':'))
-    }
 }
 
 impl Outgoing {
@@ -185,11 +180,5 @@ mod tests {
         assert!(long.obstacle(1000, None).unwrap().contains("65536"));
         let odd = form("{topic}", true).outgoing(Waiting { topic: "a\tb".to_owned(), ..row() });
         assert!(odd.obstacle(1000, None).unwrap().contains("control"));
-    }
-
-    #[test]
-    fn an_identity_is_own_by_the_whole_name() {
-        let form = form("{topic}", true);
-        assert!(form.is_own("hill:1") && !form.is_own("hill2:1") && !form.is_own("hil:1") && !form.is_own("hill"));
     }
 }

@@ -15,8 +15,8 @@ pub const ID_PROPERTY: &str = "stationhub-id";
 pub struct Forwarding {
     filters: Vec<String>,
     payload_bytes_max: usize,
-    /// What this hub's values of [`ID_PROPERTY`] begin with.
-    own_ids: String,
+    /// Whose values of [`ID_PROPERTY`] are this hub's.
+    station: String,
     /// What this hub's topics begin with upstream; empty where nothing tells them from others.
     own_topics: String,
 }
@@ -37,7 +37,7 @@ impl Forwarding {
     /// it stands before `{topic}`.
     pub fn new(filters: Vec<String>, payload_bytes_max: usize, station: &str, prefix: &str) -> Forwarding {
         let own_topics = prefix.split("{topic}").next().unwrap_or_default().to_owned();
-        Forwarding { filters, payload_bytes_max, own_ids: format!("{station}:"), own_topics }
+        Forwarding { filters, payload_bytes_max, station: station.to_owned(), own_topics }
     }
 
     /// Judges a topic. A slash at its end makes no difference, as with routes. What begins with `$` is the broker's own.
@@ -53,7 +53,7 @@ impl Forwarding {
 
     /// Tells whether a message's properties say that this hub has sent it upstream before.
     pub(super) fn came_round(&self, properties: &Properties) -> bool {
-        properties.user.iter().any(|(name, value)| name == ID_PROPERTY && value.starts_with(&self.own_ids))
+        went_up_from(&self.station, properties)
     }
 
     /// Tells whether a payload is small enough to go.
@@ -73,6 +73,12 @@ impl Forwarding {
         let levels = own.matches('/').count();
         found >= if levels > 1 { 1 } else { 2 }
     }
+}
+
+/// Tells whether a message's properties say that the hub of this station has sent it upstream before.
+pub fn went_up_from(station: &str, properties: &Properties) -> bool {
+    let is_own = |value: &str| value.strip_prefix(station).is_some_and(|rest| rest.starts_with(':'));
+    properties.user.iter().any(|(name, value)| name == ID_PROPERTY && is_own(value))
 }
 
 #[cfg(test)]
@@ -124,5 +130,17 @@ mod tests {
         assert!(all.came_round(&with(ID_PROPERTY, "a:17")));
         assert!(!all.came_round(&with(ID_PROPERTY, "ab:17")));
         assert!(!all.came_round(&with("other", "a:17")));
+    }
+
+    #[test]
+    fn an_identity_is_own_by_the_whole_name() {
+        let carries = |value: &str| Properties {
+            user: vec![(ID_PROPERTY.to_owned(), value.to_owned())],
+            ..Properties::default()
+        };
+        assert!(went_up_from("hill", &carries("hill:1")));
+        for other in ["hill2:1", "hil:1", "hill"] {
+            assert!(!went_up_from("hill", &carries(other)), "{other}");
+        }
     }
 }
