@@ -17,17 +17,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::alert::{self, Inputs, RulesAnew};
 use crate::bridge::{Bridge, Parts, UNTOLD_MAX};
 use crate::broker::bus::{Bus, Canary};
 use crate::broker::{BrokerError, Place, Running};
 use crate::config::{self, Config};
 use crate::health::bridge::{Backlog, Bridged};
 use crate::health::{Health, Watched};
-use crate::http::{self, OwnersSocket};
+use crate::http::{self, OwnersSocket, Rooms};
 use crate::ingest::{Forwarding, Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
-use crate::reload::Reloads;
+use crate::reload::{Reloads, Reread};
 use crate::store::{Kept, Outbox, OutboxSettings, Queue, Reader, Settings, StoreError, Writer};
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
@@ -93,18 +94,18 @@ struct Ready {
     http: Option<String>,
 }
 
-/// Runs the hub until a signal or a fault ends it.
+/// Runs the hub until a signal or a fault ends it; `reread` reads its configuration once more.
 ///
 /// # Errors
 /// [`HubError`], with its reason.
-pub async fn run(config: Config) -> Result<(), HubError> {
+pub async fn run(config: Config, reread: Arc<Reread>) -> Result<(), HubError> {
     let _locks = lock::take(&config.pid, &config.store.path)?;
     let log = log::start(&log::Settings {
         level: config.log.level.to_string().to_lowercase(),
         file: config.log.file.clone(),
         silent: !config.log.stderr,
     })?;
-    let ended = run_logged(&config, log.file().cloned()).await;
+    let ended = run_logged(&config, log.file().cloned(), reread).await;
     if let Err(error) = &ended
         && log.file().is_some()
     {
@@ -116,7 +117,7 @@ pub async fn run(config: Config) -> Result<(), HubError> {
 }
 
 /// Runs the hub with its locks held and its log set up.
-async fn run_logged(config: &Config, log_file: Option<LogFile>) -> Result<(), HubError> {
+async fn run_logged(config: &Config, log_file: Option<LogFile>, reread: Arc<Reread>) -> Result<(), HubError> {
     let mut signals = Signals::listen(log_file)?;
     if let Some(path) = &config.ready_file {
         remove_stale(path)?;
@@ -131,7 +132,7 @@ async fn run_logged(config: &Config, log_file: Option<LogFile>) -> Result<(), Hu
     for warning in config.warnings() {
         warn!("{warning}");
     }
-    let hub = Hub::start(config).await?;
+    let hub = Hub::start(config, reread).await?;
     if let Some(path) = &config.ready_file {
         write_ready_file(path, &hub.ready())?;
     }
@@ -145,6 +146,7 @@ struct Hub {
     broker: Running,
     bridge: Option<Bridge>,
     health: Arc<Health>,
+    alerts: alert::Running,
     reloads: Arc<Reloads>,
     http_address: Option<String>,
     background: CancellationToken,
@@ -160,15 +162,17 @@ enum Ended {
 }
 
 impl Hub {
-    async fn start(config: &Config) -> Result<Hub, HubError> {
+    async fn start(config: &Config, reread: Arc<Reread>) -> Result<Hub, HubError> {
         let store_ended = |source| HubError::Store { path: config.store.path.clone(), source };
         let queue = Arc::new(Queue::new(config.ingest.queue_bytes));
+        let readings = alert::tap(&config.alerts);
         let settings = Settings {
             path: config.store.path.clone(),
             synchronous: config.store.synchronous,
             batch_max: config.store.batch_max,
             quarantine_bytes_max: config.store.quarantine_bytes_max,
             write_failures_max: config.health.write_failures_max,
+            tap: readings.as_ref().map(|(tap, _)| tap.clone()),
         };
         let outbox = config.bridge.as_ref().map(outbox);
         let writer = Writer::start(settings, queue.clone(), outbox.clone()).map_err(store_ended)?;
@@ -196,7 +200,7 @@ impl Hub {
             .map_err(|source| HubError::System { doing: "cannot start the bridge's thread".to_owned(), source })?;
         let watched = Watched {
             progress: writer.progress(),
-            queue,
+            queue: queue.clone(),
             counters: broker.counters(),
             ingest,
             canary,
@@ -205,13 +209,23 @@ impl Hub {
                 bridged(bridge, outbox, settings.address(), config.store.path.clone())
             }),
         };
+        let health = Arc::new(Health::new(watched, &config.health));
+        let inside = broker.inside("stationhub-alerts", alert::USER);
+        let inputs = Inputs { issues: health.issues(), readings };
+        let (station, database) = (&config.station.name, &config.store.path);
+        let alerts = alert::Running::start(&config.alerts, station, database, queue, &inside, inputs).await;
+        let mut reloads = broker.reloads();
+        if !config.alerts.rules.is_empty() {
+            reloads.push(Arc::new(RulesAnew::new(alerts.alerts(), reread)));
+        }
         let mut hub = Hub {
             database: config.store.path.clone(),
             writer,
-            reloads: Reloads::new(broker.reloads()),
+            reloads: Reloads::new(reloads),
             broker,
             bridge: bridge.map(|(bridge, _)| bridge),
-            health: Arc::new(Health::new(watched, &config.health)),
+            health,
+            alerts,
             http_address: None,
             background: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -223,6 +237,7 @@ impl Hub {
     /// Starts what watches and tells: the hub serves its clients without it, too.
     async fn start_background(&mut self, config: &Config) {
         let (health, stop) = (&self.health, &self.background);
+        let rooms = Rooms { health: health.clone(), alerts: self.alerts.alerts() };
         for Place { name, kind, address } in self.broker.places() {
             info!("MQTT is served on {address} (listener {name:?}, {kind})");
         }
@@ -234,11 +249,11 @@ impl Hub {
             if let Some(address) = &self.http_address {
                 info!("HTTP is served on {address}");
             }
-            self.tasks.spawn(http::serve_tcp(address, bound, health.clone(), stop.clone()));
+            self.tasks.spawn(http::serve_tcp(address, bound, rooms.clone(), stop.clone()));
         }
         match OwnersSocket::bind(&self.database) {
             Ok(socket) => {
-                self.tasks.spawn(http::serve_socket(socket, health.clone(), stop.clone()));
+                self.tasks.spawn(http::serve_socket(socket, rooms, stop.clone()));
             }
             Err(error) => warn!("{error}"),
         }
@@ -275,7 +290,7 @@ impl Hub {
     /// Stops everything in order, and tells why.
     async fn stop(mut self, ended: Ended) -> Result<(), HubError> {
         info!("stationhub stops");
-        self.broker.stop_reading().await;
+        tokio::join!(self.broker.stop_reading(), self.alerts.stop());
         let all_kept = self.broker.keep_the_last(KEEP_TIME_MAX).await;
         if let Some(bridge) = self.bridge.take() {
             bridge.stop().await;

@@ -9,6 +9,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::config::{Config, ConfigErrors};
+
+/// Reads the configuration from where it was read at the start.
+pub type Reread = dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync;
+
 /// Something that can be read anew while the hub serves.
 pub trait Reload: Send + Sync {
     /// Reads it anew; it may block.

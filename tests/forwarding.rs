@@ -61,6 +61,7 @@ impl Hub {
             batch_max: config.store.batch_max,
             quarantine_bytes_max: config.store.quarantine_bytes_max,
             write_failures_max: 10,
+            tap: None,
         };
         let writer = Writer::start(settings, queue.clone(), Some(outbox.clone())).unwrap();
         let forwarding = Forwarding::new(TOPICS.map(str::to_owned).into(), 100, "a", "stations/a/{topic}");

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, access, statvfs};
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -56,6 +57,7 @@ pub struct Health {
     thresholds: Thresholds,
     started: Instant,
     rates: Mutex<Rates>,
+    found: watch::Sender<Option<Arc<[Issue]>>>,
 }
 
 /// What `status` and `/healthz` answer.
@@ -89,7 +91,13 @@ impl Health {
         let thresholds =
             Thresholds { write_silence: settings.write_silence, write_failures_max: settings.write_failures_max };
         let started = Instant::now();
-        Health { watched, thresholds, started, rates: Mutex::new(Rates::begin(started)) }
+        let found = watch::Sender::new(None);
+        Health { watched, thresholds, started, rates: Mutex::new(Rates::begin(started)), found }
+    }
+
+    /// Returns what is wrong, as of the last look at an interval's end; `None` before the first.
+    pub fn issues(&self) -> watch::Receiver<Option<Arc<[Issue]>>> {
+        self.found.subscribe()
     }
 
     /// Checks everything now.
@@ -110,11 +118,12 @@ impl Health {
         }
     }
 
-    /// Logs what is wrong every `interval`, and that it is over.
+    /// Logs what is wrong every `interval`, and that it is over, and passes it on to who watches.
     pub async fn watch(&self, interval: Duration, stop: CancellationToken) {
         let mut ill_since: Option<Instant> = None;
         while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
             let Some(report) = stop.run_until_cancelled(self.report()).await else { return };
+            self.found.send_replace(Some(report.issues.as_slice().into()));
             if !report.issues.is_empty() {
                 ill_since.get_or_insert_with(Instant::now);
                 let texts: Vec<&str> = report.issues.iter().map(|issue| issue.text.as_str()).collect();

@@ -22,6 +22,7 @@ use super::job::{Entry, Job};
 use super::outbox::Outbox;
 use super::progress::Progress;
 use super::queue::Queue;
+use super::tap::Tap;
 use super::transaction::{Database, Doubt, Outcome};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub quarantine_bytes_max: u64,
     /// Failures in a row from which on the store counts as degraded.
     pub write_failures_max: u32,
+    /// Who watches the readings that were stored.
+    pub tap: Option<Arc<Tap>>,
 }
 
 /// How the writer thread ended.
@@ -210,9 +213,15 @@ impl Work {
                 Ok(outcome) => {
                     self.progress.committed(outcome, start.elapsed());
                     self.recovered();
+                    if let Some(tap) = &self.settings.tap {
+                        tap.pass(batch);
+                    }
                     self.tell_rejected(batch, outcome);
                     if outcome.kept_refused > 0 {
                         warn!("the database refused changes of retained messages or sessions: they end with the hub");
+                    }
+                    if outcome.alerts_refused > 0 {
+                        warn!("the database refused changes of alerts: after a restart they may be sent again");
                     }
                     if outcome.quarantine_dropped > 0 {
                         warn!(
