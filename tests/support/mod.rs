@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::let_underscore_must_use)]
 
+pub mod alerts;
 pub mod bridged;
 pub mod collector;
 pub mod fake;
@@ -19,6 +20,7 @@ pub mod upstream;
 pub mod users;
 pub mod v5;
 pub mod watch;
+pub mod webhook;
 pub mod websocket;
 
 use std::fs;
