@@ -25,6 +25,7 @@ use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
 use crate::reload::Reloads;
+use crate::service::Service;
 use crate::store::{Kept, Queue, Reader, Settings, StoreError, Writer};
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
@@ -128,10 +129,12 @@ async fn run_logged(config: &Config, log_file: Option<LogFile>) -> Result<(), Hu
     for warning in &config.broker.warnings {
         warn!("{warning}");
     }
-    let hub = Hub::start(config).await?;
+    let service = Service::start();
+    let hub = Hub::start(config, service.clone()).await?;
     if let Some(path) = &config.ready_file {
         write_ready_file(path, &hub.ready())?;
     }
+    service.serving(&hub.health, &hub.tasks, &hub.background);
     hub.serve(&mut signals).await
 }
 
@@ -142,6 +145,7 @@ struct Hub {
     broker: Running,
     health: Arc<Health>,
     reloads: Arc<Reloads>,
+    service: Service,
     http_address: Option<String>,
     background: CancellationToken,
     tasks: TaskTracker,
@@ -155,7 +159,7 @@ enum Ended {
 }
 
 impl Hub {
-    async fn start(config: &Config) -> Result<Hub, HubError> {
+    async fn start(config: &Config, service: Service) -> Result<Hub, HubError> {
         let store_ended = |source| HubError::Store { path: config.store.path.clone(), source };
         let queue = Arc::new(Queue::new(config.ingest.queue_bytes));
         let settings = Settings {
@@ -187,6 +191,7 @@ impl Hub {
             writer,
             reloads: Reloads::new(broker.reloads()),
             broker,
+            service,
             health: Arc::new(Health::new(watched, &config.health)),
             http_address: None,
             background: CancellationToken::new(),
@@ -202,7 +207,7 @@ impl Hub {
         for Place { name, kind, address } in self.broker.places() {
             info!("MQTT is served on {address} (listener {name:?}, {kind})");
         }
-        self.tasks.spawn(self.reloads.clone().serve(stop.clone()));
+        self.tasks.spawn(self.reloads.clone().serve(self.service.clone(), stop.clone()));
         if let Some(address) = config.http.listen {
             let bound = http::bind(address).await;
             self.http_address =
@@ -250,6 +255,7 @@ impl Hub {
     /// Stops everything in order, and tells why.
     async fn stop(mut self, ended: Ended) -> Result<(), HubError> {
         info!("stationhub stops");
+        self.service.stopping("stops");
         self.broker.stop_reading().await;
         let all_kept = self.broker.keep_the_last(KEEP_TIME_MAX).await;
         // Where the store was too slow for that, it has had its time.

@@ -9,6 +9,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::service::Service;
+
 /// Something that can be read anew while the hub serves.
 pub trait Reload: Send + Sync {
     /// Reads it anew; it may block.
@@ -45,14 +47,17 @@ impl Reloads {
     }
 
     /// Reads everything anew as often as asked to, until `stop`.
-    pub async fn serve(self: Arc<Self>, stop: CancellationToken) {
+    pub async fn serve(self: Arc<Self>, service: Service, stop: CancellationToken) {
         while stop.run_until_cancelled(self.asked.notified()).await.is_some() {
+            service.reloading();
             let reloads = self.clone();
             // Files may hang, and nothing else must wait for them.
             let read = tokio::task::spawn_blocking(move || reloads.read_anew());
-            if let Some(Err(failed)) = stop.run_until_cancelled(read).await {
+            let Some(read) = stop.run_until_cancelled(read).await else { return };
+            if let Err(failed) = read {
                 error!("SIGHUP: reading the configuration's files anew failed: {failed}");
             }
+            service.reloaded();
         }
     }
 

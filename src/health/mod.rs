@@ -127,7 +127,19 @@ impl Health {
         info!("Final statistics, after {} s: {line}", ran.as_secs());
     }
 
-    fn figures(&self) -> Figures {
+    /// Returns how many steps the writer has made, and whether it has nothing to do.
+    pub fn writer_moves(&self) -> (u64, bool) {
+        let Watched { progress, queue, .. } = &self.watched;
+        (progress.steps.load(Ordering::Relaxed), queue.jobs() == 0)
+    }
+
+    /// Sends a message round through the router; tells whether it came back within `deadline`.
+    pub async fn call_router(&self, deadline: Duration) -> bool {
+        self.watched.canary.round_trip(deadline).await.is_ok()
+    }
+
+    /// Returns what was counted since the start, and what is there now.
+    pub fn figures(&self) -> Figures {
         let Watched { progress, queue, counters, ingest, canary, .. } = &self.watched;
         Figures {
             readings: progress.readings.load(Ordering::Relaxed),

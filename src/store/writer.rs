@@ -77,6 +77,8 @@ pub struct Progress {
     pub degraded: AtomicBool,
     /// When the last transaction committed, Unix milliseconds; 0 before the first.
     pub last_commit_ms: AtomicI64,
+    /// Steps made: a batch taken, a call to the database begun or ended. While there is work, a thread that makes none hangs.
+    pub steps: AtomicU64,
     /// Since when a batch is being written, Unix milliseconds; 0 while there is none.
     pub writing_since_ms: AtomicI64,
     last_error: Mutex<Option<String>>,
@@ -86,6 +88,10 @@ impl Progress {
     /// Returns the error of the last failed transaction, until one succeeds.
     pub fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
     fn set_last_error(&self, error: Option<String>) {
@@ -227,6 +233,7 @@ impl Work {
                 break;
             }
             waited = start.elapsed();
+            self.progress.step();
             self.progress.writing_since_ms.store(now_ms(), Ordering::Relaxed);
             let took = match self.store(&batch) {
                 Ok(Some(took)) => took,
@@ -250,7 +257,10 @@ impl Work {
     fn store(&mut self, batch: &[Job]) -> Result<Option<Duration>, StoreError> {
         loop {
             let start = Instant::now();
-            match self.attempt(batch) {
+            crate::fault::hang("store-writer");
+            let attempt = self.attempt(batch);
+            self.progress.step();
+            match attempt {
                 Ok(outcome) => {
                     self.progress.committed(outcome, start.elapsed());
                     self.recovered();
@@ -301,6 +311,8 @@ impl Work {
             Some(database) => database,
             None => self.reopen()?,
         };
+        // To open it may have taken as long as SQLite waits for a lock.
+        self.progress.step();
         if self.queue.is_closed() {
             database.hurry()?;
         }

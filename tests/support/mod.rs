@@ -9,6 +9,7 @@ pub mod mqtt;
 pub mod packet;
 pub mod paho;
 pub mod sensor;
+pub mod systemd;
 pub mod tls;
 pub mod users;
 pub mod v5;

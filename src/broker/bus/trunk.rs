@@ -198,6 +198,7 @@ struct Name {
 impl Drain {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         loop {
+            crate::fault::hang_task("trunk").await;
             let done = tokio::select! {
                 biased;
                 command = commands.recv() => match command {

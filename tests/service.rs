@@ -1,0 +1,144 @@
+//! The hub under a service manager: what it tells, and when it is no longer given a sign of life.
+//!
+//! A stand-in for systemd listens on a real NOTIFY_SOCKET. Faults come on command, through the file that HUB_TEST_FAULTS
+//! names; only debug builds obey it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::fs;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use support::mqtt::Connect;
+use support::sensor::{weather, weather_topic};
+use support::systemd::ServiceManager;
+use support::{Hub, PATIENTLY, SOON, Signal, Site, holds_within, wait_for};
+
+/// What the stand-in has as WatchdogSec.
+const WATCHDOG: Duration = Duration::from_secs(2);
+
+/// Starts a hub under a service manager, with faults on command.
+fn start(site: &Site, manager: &ServiceManager) -> Hub {
+    let mut command = manager.of(site.run_command());
+    command.env("HUB_TEST_FAULTS", site.file("faults"));
+    site.start_with(command)
+}
+
+fn command(site: &Site, fault: &str) {
+    // As a whole: the hub never reads half a line.
+    fs::write(site.file("faults.new"), format!("{fault}\n")).unwrap();
+    fs::rename(site.file("faults.new"), site.file("faults")).unwrap();
+}
+
+fn publish_unacked(hub: &Hub, number: u64) -> support::mqtt::Client {
+    let mut client = Connect::new(4, "sensor").open(hub.mqtt);
+    client.publish(&weather_topic(1), &weather(1, number), 1, 1, false);
+    client
+}
+
+/// Waits until there was no sign of life for a whole WatchdogSec: then systemd ends the hub.
+fn wait_unfed(manager: &mut ServiceManager) {
+    wait_for("the watchdog to starve", PATIENTLY, || manager.unfed() > WATCHDOG);
+}
+
+#[test]
+fn a_service_manager_hears_ready_figures_signs_of_life_and_the_stop() {
+    let site = Site::new();
+    let mut manager = ServiceManager::listen(&site, Some(WATCHDOG));
+    let hub = start(&site, &manager);
+    manager.wait_for("READY=1", SOON);
+    Connect::new(4, "sensor").open(hub.mqtt).publish_through(&weather_topic(1), &weather(1, 0), 1);
+    manager.wait_for("WATCHDOG=1", SOON);
+    let status = manager.wait_for("STATUS=0.", SOON);
+    assert!(status.contains("readings/s") && status.contains("clients") && status.contains("waiting"), "{status}");
+    assert!(!manager.lines().contains(&"STOPPING=1".to_owned()));
+    assert!(hub.stop().success());
+    manager.wait_for("STOPPING=1", SOON);
+}
+
+#[test]
+fn a_hung_writer_starves_the_watchdog_and_is_named() {
+    let site = Site::new();
+    let mut manager = ServiceManager::listen(&site, Some(WATCHDOG));
+    let hub = start(&site, &manager);
+    manager.wait_for("WATCHDOG=1", SOON);
+    command(&site, "hang store-writer");
+    let mark = hub.log_end();
+    let _client = publish_unacked(&hub, 0);
+    wait_unfed(&mut manager);
+    assert_eq!(hub.said_since(mark, &["error", "watchdog is not fed", "writes to the database"]).len(), 1);
+    manager.wait_for("STATUS=stuck", SOON);
+    Connect::new(4, "other").open(hub.mqtt).ping();
+    command(&site, "nothing");
+    manager.forget();
+    manager.wait_for("WATCHDOG=1", SOON);
+    hub.wait_said(mark, &["the watchdog is fed again"], SOON);
+}
+
+#[test]
+fn a_database_that_another_program_has_locked_does_not_starve_the_watchdog() {
+    let site = Site::new();
+    let mut manager = ServiceManager::listen(&site, Some(WATCHDOG));
+    let hub = start(&site, &manager);
+    let other = Connection::open(site.db()).unwrap();
+    other.busy_timeout(SOON).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let mark = hub.log_end();
+    let mut client = publish_unacked(&hub, 0);
+    manager.wait_for("WATCHDOG=1", SOON);
+    let locked = std::time::Instant::now();
+    let starved = holds_within(Duration::from_secs(14), || manager.unfed() > WATCHDOG);
+    assert!(!starved, "unfed after {:?}: {:?}", locked.elapsed(), manager.lines());
+    assert!(!hub.said_since(mark, &["cannot write to the database"]).is_empty());
+    assert!(hub.said_since(mark, &["watchdog is not fed"]).is_empty());
+    other.execute_batch("COMMIT").unwrap();
+    client.expect_puback(1);
+    drop(hub);
+}
+
+#[test]
+fn a_silent_router_starves_the_watchdog_and_is_named() {
+    let site = Site::new();
+    let mut manager = ServiceManager::listen(&site, Some(WATCHDOG));
+    let hub = start(&site, &manager);
+    manager.wait_for("WATCHDOG=1", SOON);
+    let mark = hub.log_end();
+    command(&site, "hang trunk");
+    wait_unfed(&mut manager);
+    assert_eq!(hub.said_since(mark, &["error", "watchdog is not fed", "router"]).len(), 1);
+    command(&site, "nothing");
+    manager.forget();
+    manager.wait_for("WATCHDOG=1", SOON);
+}
+
+#[test]
+fn a_main_loop_that_stands_still_starves_the_watchdog_and_is_named() {
+    let site = Site::new();
+    let mut manager = ServiceManager::listen(&site, Some(WATCHDOG));
+    let hub = start(&site, &manager);
+    manager.wait_for("WATCHDOG=1", SOON);
+    let mark = hub.log_end();
+    command(&site, "hang main-loop");
+    wait_unfed(&mut manager);
+    assert_eq!(hub.said_since(mark, &["error", "watchdog is not fed", "main loop"]).len(), 1);
+    command(&site, "nothing");
+    manager.forget();
+    manager.wait_for("WATCHDOG=1", SOON);
+}
+
+#[test]
+fn sighup_is_told_as_a_reload_from_its_begin_to_its_end() {
+    let site = Site::new();
+    let mut manager = ServiceManager::listen(&site, None);
+    let hub = start(&site, &manager);
+    manager.wait_for("READY=1", SOON);
+    manager.forget();
+    hub.signal(Signal::HUP);
+    manager.wait_for("READY=1", SOON);
+    let lines = manager.lines();
+    assert_eq!(lines[0], "RELOADING=1");
+    let micros: u64 = lines[1].strip_prefix("MONOTONIC_USEC=").unwrap().parse().unwrap();
+    assert!(micros > 0);
+    assert_eq!(lines[2], "READY=1");
+}
