@@ -24,9 +24,11 @@ use crate::http::{self, OwnersSocket};
 use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
+use crate::panics;
 use crate::reload::Reloads;
 use crate::service::Service;
 use crate::store::{Kept, Queue, Reader, Settings, StoreError, Writer};
+use crate::tasks::{self, Faults, Name};
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
 /// SQLite's busy timeout to it, and all has to end within 10 s.
@@ -37,7 +39,8 @@ const KEPT_READ_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long the broker may take to hand its last changes to the store.
 const KEEP_TIME_MAX: Duration = Duration::from_secs(4);
 const SESSIONS_END_TIME_MAX: Duration = Duration::from_millis(1500);
-const WRITER: &str = "the thread that writes to the database";
+const WRITER_ENDED: &str = "the thread that writes to the database ended unexpectedly";
+const ROUTER_ENDED: &str = "the message router ended unexpectedly";
 const ROUTER_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why the hub ended.
@@ -61,8 +64,8 @@ pub enum HubError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     /// A part of the hub ended that should not.
-    #[error("{0} ended unexpectedly; the hub ends with it, so that it can be started whole again")]
-    PartEnded(&'static str),
+    #[error("{0}; the hub ends with it, so that it can be started whole again")]
+    PartEnded(String),
     /// The ready file or a signal handler could not be set up.
     #[error("{doing}: {source}")]
     System {
@@ -97,11 +100,12 @@ struct Ready {
 /// [`HubError`], with its reason.
 pub async fn run(config: Config) -> Result<(), HubError> {
     let _locks = lock::take(&config.pid, &config.store.path)?;
-    let log = log::start(&log::Settings {
+    let log = Arc::new(log::start(&log::Settings {
         level: config.log.level.to_string().to_lowercase(),
         file: config.log.file.clone(),
         silent: !config.log.stderr,
-    })?;
+    })?);
+    panics::log_all(&log);
     let ended = run_logged(&config, log.file().cloned()).await;
     if let Err(error) = &ended
         && log.file().is_some()
@@ -149,6 +153,7 @@ struct Hub {
     http_address: Option<String>,
     background: CancellationToken,
     tasks: TaskTracker,
+    faults: Arc<Faults>,
 }
 
 /// What ended the hub.
@@ -156,6 +161,18 @@ enum Ended {
     BySignal,
     Writer(Option<Result<(), StoreError>>),
     Router,
+    Task(String),
+}
+
+impl Ended {
+    fn words(&self) -> &str {
+        match self {
+            Ended::BySignal => "stops",
+            Ended::Writer(_) => WRITER_ENDED,
+            Ended::Router => ROUTER_ENDED,
+            Ended::Task(fault) => fault,
+        }
+    }
 }
 
 impl Hub {
@@ -176,7 +193,8 @@ impl Hub {
         };
         let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits));
         let kept = kept(&config.store.path).await;
-        let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone(), kept).await?;
+        let faults: Arc<Faults> = Arc::default();
+        let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone(), kept, &faults).await?;
         let canary = Canary::open(&broker.bus()).await.map_err(BrokerError::from)?;
         let watched = Watched {
             progress: writer.progress(),
@@ -196,6 +214,7 @@ impl Hub {
             http_address: None,
             background: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            faults,
         };
         hub.start_background(config).await;
         Ok(hub)
@@ -207,27 +226,59 @@ impl Hub {
         for Place { name, kind, address } in self.broker.places() {
             info!("MQTT is served on {address} (listener {name:?}, {kind})");
         }
-        self.tasks.spawn(self.reloads.clone().serve(self.service.clone(), stop.clone()));
+        self.serve_reloads();
         if let Some(address) = config.http.listen {
-            let bound = http::bind(address).await;
+            let mut bound = http::bind(address).await;
             self.http_address =
                 bound.as_ref().and_then(|listener| listener.local_addr().ok()).map(|address| address.to_string());
             if let Some(address) = &self.http_address {
                 info!("HTTP is served on {address}");
             }
-            self.tasks.spawn(http::serve_tcp(address, bound, health.clone(), stop.clone()));
+            let (health, stopping) = (health.clone(), stop.clone());
+            tasks::lasting(&self.tasks, Name::Part("http"), stop.clone(), move || {
+                http::serve_tcp(address, bound.take(), health.clone(), stopping.clone())
+            });
         }
         match OwnersSocket::bind(&self.database) {
-            Ok(socket) => {
-                self.tasks.spawn(http::serve_socket(socket, health.clone(), stop.clone()));
-            }
+            Ok(socket) => self.serve_socket(socket),
             Err(error) => warn!("{error}"),
         }
-        let (watching, counting) = (health.clone(), health.clone());
-        let (interval, stop_watching) = (config.health.interval, stop.clone());
-        self.tasks.spawn(async move { watching.watch(interval, stop_watching).await });
-        let (interval, stop_counting) = (config.stats.interval, stop.clone());
-        self.tasks.spawn(async move { counting.count(interval, stop_counting).await });
+        self.watch_health(config);
+    }
+
+    fn serve_reloads(&self) {
+        let (reloads, service, stop) = (self.reloads.clone(), self.service.clone(), self.background.clone());
+        tasks::lasting(&self.tasks, Name::Part("reload"), self.background.clone(), move || {
+            reloads.clone().serve(service.clone(), stop.clone())
+        });
+    }
+
+    fn serve_socket(&self, socket: OwnersSocket) {
+        let (health, database, stop) = (self.health.clone(), self.database.clone(), self.background.clone());
+        let mut bound = Some(socket);
+        tasks::lasting(&self.tasks, Name::Part("owner's socket"), self.background.clone(), move || {
+            let socket = bound.take().map_or_else(|| OwnersSocket::bind(&database), Ok);
+            let (health, stop) = (health.clone(), stop.clone());
+            async move {
+                match socket {
+                    Ok(socket) => http::serve_socket(socket, health, stop).await,
+                    Err(error) => warn!("{error}"),
+                }
+            }
+        });
+    }
+
+    fn watch_health(&self, config: &Config) {
+        let (health, stop, interval) = (self.health.clone(), self.background.clone(), config.health.interval);
+        tasks::lasting(&self.tasks, Name::Part("health"), self.background.clone(), move || {
+            let (health, stop) = (health.clone(), stop.clone());
+            async move { health.watch(interval, stop).await }
+        });
+        let (health, stop, interval) = (self.health.clone(), self.background.clone(), config.stats.interval);
+        tasks::lasting(&self.tasks, Name::Part("statistics"), self.background.clone(), move || {
+            let (health, stop) = (health.clone(), stop.clone());
+            async move { health.count(interval, stop).await }
+        });
     }
 
     fn ready(&self) -> Ready {
@@ -240,11 +291,12 @@ impl Hub {
     }
 
     async fn serve(mut self, signals: &mut Signals) -> Result<(), HubError> {
-        let (bus, reloads) = (self.broker.bus(), self.reloads.clone());
+        let (bus, reloads, faults) = (self.broker.bus(), self.reloads.clone(), self.faults.clone());
         let ended = tokio::select! {
             () = signals.stop(&reloads) => Ended::BySignal,
             end = self.writer.ended() => Ended::Writer(end),
             () = router_ends(&bus) => Ended::Router,
+            fault = faults.first() => Ended::Task(fault),
         };
         tokio::select! {
             result = self.stop(ended) => result,
@@ -255,14 +307,15 @@ impl Hub {
     /// Stops everything in order, and tells why.
     async fn stop(mut self, ended: Ended) -> Result<(), HubError> {
         info!("stationhub stops");
-        self.service.stopping("stops");
+        self.service.stopping(ended.words());
         self.broker.stop_reading().await;
         let all_kept = self.broker.keep_the_last(KEEP_TIME_MAX).await;
         // Where the store was too slow for that, it has had its time.
         let store_time = if all_kept { STORE_END_TIME_MAX } else { STORE_END_TIME_LATE };
         let (unexpected, written) = match ended {
-            Ended::Writer(end) => (Some(WRITER), end),
-            Ended::Router => (Some("the message router"), self.writer.stop(store_time).await),
+            Ended::Writer(end) => (Some(WRITER_ENDED.to_owned()), end),
+            Ended::Router => (Some(ROUTER_ENDED.to_owned()), self.writer.stop(store_time).await),
+            Ended::Task(fault) => (Some(fault), self.writer.stop(store_time).await),
             Ended::BySignal => (None, self.writer.stop(store_time).await),
         };
         self.broker.end_sessions(SESSIONS_END_TIME_MAX).await;
@@ -272,7 +325,7 @@ impl Hub {
         self.tasks.wait().await;
         match (written, unexpected) {
             (Some(Err(source)), _) => Err(HubError::Store { path: self.database, source }),
-            (None, _) => Err(HubError::PartEnded(WRITER)),
+            (None, _) => Err(HubError::PartEnded(WRITER_ENDED.to_owned())),
             (Some(Ok(())), Some(part)) => Err(HubError::PartEnded(part)),
             (Some(Ok(())), None) if !all_kept => Err(HubError::NotKept),
             (Some(Ok(())), None) => {
@@ -289,7 +342,7 @@ async fn kept(database: &Path) -> Option<Kept> {
     let deadline = Instant::now() + KEPT_READ_TIME_MAX;
     loop {
         let path = database.to_owned();
-        let read = tokio::task::spawn_blocking(move || Reader::open(&path)?.kept()).await;
+        let read = tasks::blocking(Name::Part("start"), move || Reader::open(&path)?.kept()).await;
         match read {
             Ok(Ok(kept)) => return Some(kept),
             Ok(Err(error)) if Instant::now() >= deadline => {

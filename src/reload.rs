@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::service::Service;
+use crate::tasks::{self, Name};
 
 /// Something that can be read anew while the hub serves.
 pub trait Reload: Send + Sync {
@@ -52,7 +53,7 @@ impl Reloads {
             service.reloading();
             let reloads = self.clone();
             // Files may hang, and nothing else must wait for them.
-            let read = tokio::task::spawn_blocking(move || reloads.read_anew());
+            let read = tasks::blocking(Name::Part("reload"), move || reloads.read_anew());
             let Some(read) = stop.run_until_cancelled(read).await else { return };
             if let Err(failed) = read {
                 error!("SIGHUP: reading the configuration's files anew failed: {failed}");

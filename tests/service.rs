@@ -142,3 +142,87 @@ fn sighup_is_told_as_a_reload_from_its_begin_to_its_end() {
     assert!(micros > 0);
     assert_eq!(lines[2], "READY=1");
 }
+
+#[test]
+fn a_panic_over_one_client_ends_that_client_alone_and_is_one_line_with_its_place() {
+    let site = Site::new();
+    let manager = ServiceManager::listen(&site, None);
+    let mut hub = start(&site, &manager);
+    let mut bystander = Connect::new(4, "bystander").open(hub.mqtt);
+    bystander.subscribe("last/words", 1);
+    let mut poisoned = Connect::new(5, "poisoned").will("last/words", b"gone", 1).persistent().open(hub.mqtt);
+    command(&site, "panic poison");
+    poisoned.publish("poison", b"x", 1, 1, false);
+    assert_eq!(poisoned.expect_closed(), Some(0x83));
+    assert_eq!(bystander.receive().payload, b"gone", "its will is published, as after any broken connection");
+    command(&site, "nothing");
+    let lines = hub.said_since(0, &["panic"]);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for word in ["ERROR", "src/fault.rs:", "hub-worker", "connection of 127.0.0.1:", "a fault on command"] {
+        assert!(lines[0].contains(word), "{word} in {lines:?}");
+    }
+    let output = fs::read_to_string(site.file("output")).unwrap();
+    assert_eq!(output.matches("a fault on command").count(), 1, "told once on stderr too: {output}");
+    let mut again = Connect::new(5, "poisoned").persistent().open(hub.mqtt);
+    again.publish_through(&weather_topic(1), &weather(1, 0), 1);
+    bystander.ping();
+    assert!(hub.is_running());
+    assert!(hub.stop().success());
+}
+
+#[test]
+fn a_panic_in_a_task_that_the_hub_needs_ends_it_with_the_reason() {
+    let site = Site::new();
+    let mut manager = ServiceManager::listen(&site, None);
+    let mut hub = start(&site, &manager);
+    manager.wait_for("READY=1", SOON);
+    command(&site, "panic keeper");
+    assert_eq!(hub.wait_exit(SOON).code(), Some(1));
+    let lines = hub.said_since(0, &["error", "panic at src/fault.rs:", "keeper"]);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let output = fs::read_to_string(site.file("output")).unwrap();
+    let last = output.lines().last().unwrap();
+    assert!(last.contains("keeper") && last.contains("a fault on command"), "{output}");
+    manager.wait_for("STOPPING=1", SOON);
+    let status = manager.wait_for("STATUS=the task", SOON);
+    assert!(status.contains("keeper"), "{status}");
+}
+
+#[test]
+fn a_panic_in_the_writer_ends_the_hub_at_once_with_its_place_in_the_log() {
+    let site = Site::new();
+    let manager = ServiceManager::listen(&site, None);
+    let mut hub = start(&site, &manager);
+    command(&site, "panic store-writer");
+    let _client = publish_unacked(&hub, 0);
+    assert_eq!(hub.wait_exit(SOON).code(), Some(1));
+    let lines = hub.said_since(0, &["error", "panic at src/fault.rs:", "store-writer"]);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(hub.said_since(0, &["error", "thread that writes to the database ended"]).len() == 1);
+}
+
+#[test]
+fn a_task_that_can_be_made_again_is_started_again() {
+    let site = Site::new();
+    let manager = ServiceManager::listen(&site, None);
+    let hub = start(&site, &manager);
+    for part in ["listener", "http", "owner's socket", "health", "sweep", "reload"] {
+        let mark = hub.log_end();
+        command(&site, &format!("panic {part}"));
+        hub.wait_said(mark, &["error", "panic at"], SOON);
+        hub.wait_said(mark, &["error", "started again", part], SOON);
+        command(&site, "nothing");
+    }
+    wait_for("the listener to listen again", SOON, || Connect::new(4, "sensor").try_open(hub.mqtt).is_ok());
+    let mut client = Connect::new(4, "sensor").open(hub.mqtt);
+    client.publish_through(&weather_topic(1), &weather(1, 0), 1);
+    wait_for("the owner's socket to answer again", SOON, || {
+        let mut status = site.command("status");
+        status.arg("--json");
+        site.refused(status, SOON).status.success()
+    });
+    let mark = hub.log_end();
+    hub.signal(Signal::HUP);
+    hub.wait_said(mark, &["SIGHUP"], SOON);
+    assert!(hub.stop().success());
+}

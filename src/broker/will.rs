@@ -19,6 +19,7 @@ use super::session::Session;
 use super::wire::Will;
 use crate::clock::now_ms;
 use crate::ingest::Arrival;
+use crate::tasks::{self, Name};
 use crate::topic;
 
 /// A connected client's will; the hub waits for it when it stops.
@@ -43,7 +44,7 @@ async fn publish_in_time(standing: Standing, attachment: &Attachment, broker: &A
         return broker.publish_will(&standing.will, &fate.session).await;
     }
     let broker = broker.clone();
-    tokio::spawn(async move {
+    tokio::spawn(tasks::named(Name::Client("delayed will", None), async move {
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = fate.succeeded.cancelled() => {}
@@ -52,7 +53,7 @@ async fn publish_in_time(standing: Standing, attachment: &Attachment, broker: &A
         if !fate.succeeded.is_cancelled() || fate.session.has_ended() {
             broker.publish_will(&standing.will, &fate.session).await;
         }
-    });
+    }));
 }
 
 impl Broker {

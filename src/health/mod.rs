@@ -25,6 +25,7 @@ use crate::config;
 use crate::ingest::Ingest;
 use crate::store::writer::Progress;
 use crate::store::{Queue, Reader};
+use crate::tasks::{self, Name};
 
 /// How long the canary and a read may take.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(2);
@@ -173,7 +174,7 @@ impl Health {
     async fn snapshot(&self) -> Snapshot {
         let Watched { progress, queue, canary, database, .. } = &self.watched;
         let path = database.clone();
-        let looked = tokio::task::spawn_blocking(move || look_at(&path));
+        let looked = tasks::blocking(Name::Part("health"), move || look_at(&path));
         let disk = match tokio::time::timeout(CHECK_TIME_MAX, looked).await {
             Ok(Ok(disk)) => disk,
             _ => Disk { readable: Err(format!("no answer within {CHECK_TIME_MAX:?}")), ..Disk::default() },

@@ -66,10 +66,8 @@ impl Figures {
     /// Returns the figures in one short line; `last` were those of `interval` ago.
     pub fn in_brief(&self, last: &Figures, interval: Duration) -> String {
         let per_second = per_second(self.readings.saturating_sub(last.readings), interval);
-        let mut line = format!(
-            "{per_second:.1} readings/s, {} clients, {} waiting to be stored",
-            self.clients, self.queue_jobs
-        );
+        let mut line =
+            format!("{per_second:.1} readings/s, {} clients, {} waiting to be stored", self.clients, self.queue_jobs);
         if self.write_failures > last.write_failures {
             line.push_str(", the database CANNOT BE WRITTEN");
         }

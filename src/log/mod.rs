@@ -123,6 +123,11 @@ impl LogFile {
     }
 }
 
+/// Returns a text as one line, without anything that a terminal would obey.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
 fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }

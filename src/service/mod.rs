@@ -20,6 +20,8 @@ use self::pulse::Pulse;
 use self::watchdog::{Stuck, Watch};
 use crate::health::Health;
 use crate::health::statistics::Figures;
+use crate::log::one_line;
+use crate::tasks::{self, Name};
 
 /// What may wait to be told.
 const ORDERS_MAX: usize = 32;
@@ -60,11 +62,17 @@ impl Service {
     }
 
     /// Says that the hub serves, and begins to watch it.
-    pub fn serving(&self, health: &Arc<Health>, tasks: &TaskTracker, stop: &CancellationToken) {
+    pub fn serving(&self, health: &Arc<Health>, tracker: &TaskTracker, stop: &CancellationToken) {
         let pulse = Arc::new(Pulse::default());
         if let Some(time_max) = self.watchdog {
-            tasks.spawn(pulse::beat(pulse.clone(), time_max, stop.clone()));
-            tasks.spawn(pulse::call_router(pulse.clone(), health.clone(), time_max, stop.clone()));
+            let (beating, stop_beating) = (pulse.clone(), stop.clone());
+            tasks::lasting(tracker, Name::Part("pulse"), stop.clone(), move || {
+                pulse::beat(beating.clone(), time_max, stop_beating.clone())
+            });
+            let (calling, health, stop_calling) = (pulse.clone(), health.clone(), stop.clone());
+            tasks::lasting(tracker, Name::Part("canary"), stop.clone(), move || {
+                pulse::call_router(calling.clone(), health.clone(), time_max, stop_calling.clone())
+            });
         }
         self.order(Order::Serving(health.clone(), pulse));
     }
@@ -141,6 +149,7 @@ impl Voice {
                 Err(error) => warn!("cannot read the clock for the service manager: {error}"),
             },
             Order::Reloaded => self.tell(&[NotifyState::Ready]),
+            // A line break would begin another word.
             Order::Stopping(why) => self.tell(&[NotifyState::Stopping, NotifyState::Status(&one_line(&why))]),
         }
     }
@@ -180,9 +189,4 @@ impl Voice {
             }
         }
     }
-}
-
-/// Returns a text as one line: a line break would begin another word to the service manager.
-fn one_line(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }

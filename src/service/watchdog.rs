@@ -42,7 +42,9 @@ impl fmt::Display for Stuck {
         let (part, since) = match self {
             Stuck::MainLoop(since) => ("the main loop has not come round", since),
             Stuck::Router(since) => ("no message has come back from the message router", since),
-            Stuck::Writer(since) => ("the thread that writes to the database hangs in one step: it has not moved", since),
+            Stuck::Writer(since) => {
+                ("the thread that writes to the database hangs in one step: it has not moved", since)
+            }
         };
         write!(formatter, "{part} for {} s", since.as_secs())
     }
@@ -141,7 +143,8 @@ mod tests {
     #[test]
     fn each_part_that_stops_is_named_within_half_of_the_time() {
         let half = TIME_MAX / 2;
-        let cases: [(fn(u64) -> Counts, Stuck); 3] = [
+        type Case = (fn(u64) -> Counts, Stuck);
+        let cases: [Case; 3] = [
             (|look| Counts { beats: look.min(2), round_trips: look.min(2), ..all_move(look) }, Stuck::MainLoop(half)),
             (|look| Counts { round_trips: look.min(2), ..all_move(look) }, Stuck::Router(half)),
             (|look| Counts { writer_steps: look.min(2), ..all_move(look) }, Stuck::Writer(half)),

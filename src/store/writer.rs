@@ -24,6 +24,7 @@ use super::queue::Queue;
 use super::transaction::{Database, Doubt, Outcome};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
+use crate::fault;
 use crate::log::Rate;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -154,6 +155,8 @@ impl Writer {
         std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
+                // Also by a panic: nobody waits for room that nobody gives back.
+                let _closed = CloseAtEnd(work.queue.clone());
                 let result = work.run();
                 work.queue.close();
                 end.send(result).unwrap_or(());
@@ -188,6 +191,14 @@ impl Writer {
             Ok(end) => end.ok(),
             Err(_) => Some(Err(StoreError::Stuck)),
         }
+    }
+}
+
+struct CloseAtEnd(Arc<Queue>);
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -257,7 +268,8 @@ impl Work {
     fn store(&mut self, batch: &[Job]) -> Result<Option<Duration>, StoreError> {
         loop {
             let start = Instant::now();
-            crate::fault::hang("store-writer");
+            fault::hang("store-writer");
+            fault::panic("store-writer");
             let attempt = self.attempt(batch);
             self.progress.step();
             match attempt {
