@@ -25,8 +25,9 @@ use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
 use crate::panics;
-use crate::reload::Reloads;
+use crate::reload::{Reload, Reloads};
 use crate::service::Service;
+use crate::settings::{HubToml, Reread};
 use crate::store::{Kept, Queue, Reader, Settings, StoreError, Writer};
 use crate::tasks::{self, Faults, Name};
 
@@ -94,19 +95,20 @@ struct Ready {
     http: Option<String>,
 }
 
-/// Runs the hub until a signal or a fault ends it.
+/// Runs the hub until a signal or a fault ends it; `reread` reads its configuration once more.
 ///
 /// # Errors
 /// [`HubError`], with its reason.
-pub async fn run(config: Config) -> Result<(), HubError> {
+pub async fn run(config: Config, reread: Box<Reread>) -> Result<(), HubError> {
     let _locks = lock::take(&config.pid, &config.store.path)?;
     let log = Arc::new(log::start(&log::Settings {
-        level: config.log.level.to_string().to_lowercase(),
+        level: config.log.level,
         file: config.log.file.clone(),
         silent: !config.log.stderr,
     })?);
     panics::log_all(&log);
-    let ended = run_logged(&config, log.file().cloned()).await;
+    let hub_toml = HubToml::new(config.clone(), reread, log.level());
+    let ended = run_logged(&config, log.file().cloned(), Arc::new(hub_toml)).await;
     if let Err(error) = &ended
         && log.file().is_some()
     {
@@ -118,7 +120,7 @@ pub async fn run(config: Config) -> Result<(), HubError> {
 }
 
 /// Runs the hub with its locks held and its log set up.
-async fn run_logged(config: &Config, log_file: Option<LogFile>) -> Result<(), HubError> {
+async fn run_logged(config: &Config, log_file: Option<LogFile>, hub_toml: Arc<HubToml>) -> Result<(), HubError> {
     let mut signals = Signals::listen(log_file)?;
     if let Some(path) = &config.ready_file {
         remove_stale(path)?;
@@ -134,7 +136,7 @@ async fn run_logged(config: &Config, log_file: Option<LogFile>) -> Result<(), Hu
         warn!("{warning}");
     }
     let service = Service::start();
-    let hub = Hub::start(config, service.clone()).await?;
+    let hub = Hub::start(config, service.clone(), hub_toml).await?;
     if let Some(path) = &config.ready_file {
         write_ready_file(path, &hub.ready())?;
     }
@@ -176,7 +178,7 @@ impl Ended {
 }
 
 impl Hub {
-    async fn start(config: &Config, service: Service) -> Result<Hub, HubError> {
+    async fn start(config: &Config, service: Service, hub_toml: Arc<HubToml>) -> Result<Hub, HubError> {
         let store_ended = |source| HubError::Store { path: config.store.path.clone(), source };
         let queue = Arc::new(Queue::new(config.ingest.queue_bytes));
         let settings = Settings {
@@ -204,10 +206,12 @@ impl Hub {
             canary,
             database: config.store.path.clone(),
         };
+        let mut reloads: Vec<Arc<dyn Reload>> = vec![hub_toml];
+        reloads.extend(broker.reloads());
         let mut hub = Hub {
             database: config.store.path.clone(),
             writer,
-            reloads: Reloads::new(broker.reloads()),
+            reloads: Reloads::new(reloads),
             broker,
             service,
             health: Arc::new(Health::new(watched, &config.health)),

@@ -20,6 +20,7 @@ pub mod passwd;
 pub mod reading;
 pub mod reload;
 pub mod service;
+pub mod settings;
 pub mod simulate;
 pub mod store;
 pub mod tasks;

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use stationhub::broker::auth::Auth;
 use stationhub::cli::{Cli, Command, ImportMosquittoArgs, PasswdCommand, QuarantineCommand, QuarantineListArgs};
-use stationhub::config::Config;
+use stationhub::config::{Config, Flags};
 use stationhub::http::client::ClientError;
 use stationhub::store::Reader;
 use stationhub::{http, hub, import_mosquitto, passwd, simulate};
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         None | Some(Command::Run(_)) => match Auth::load(&config.broker) {
-            Ok(_) => finish(run(config)),
+            Ok(_) => finish(run(config, cli.flags())),
             Err(errors) => wrong(&errors),
         },
         Some(Command::Check(_)) => check(&config),
@@ -96,9 +96,10 @@ fn runtime() -> anyhow::Result<Runtime> {
         .context("cannot start the hub's threads")
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
+fn run(config: Config, flags: Flags) -> anyhow::Result<()> {
     let runtime = runtime()?;
-    let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(hub::run(config))));
+    let reread = Box::new(move || Config::load(&flags, std::env::vars_os()));
+    let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(hub::run(config, reread))));
     // A thread that is stuck in the system must not keep the hub from ending.
     runtime.shutdown_background();
     let ended = ended.map_err(|_| anyhow::Error::msg("the hub's main task panicked; its log says where"))?;

@@ -63,9 +63,6 @@ impl Reloads {
     }
 
     fn read_anew(&self) {
-        if self.parts.is_empty() {
-            info!("SIGHUP: nothing is configured that can be read anew");
-        }
         for part in &self.parts {
             match part.reload() {
                 Ok(reloaded) => {

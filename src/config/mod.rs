@@ -3,6 +3,7 @@
 //! Owns every key with its default and its range, and reports all errors at once, each with its key and its origin.
 //! It never does I/O beyond reading files, and never reads the process environment: that is an argument.
 
+mod changes;
 mod effective;
 mod error;
 mod listeners;
