@@ -4,18 +4,20 @@
 //! sessions stop reading; the store writes what is queued and closes the database; the acks leave; HTTP ends; the locks
 //! go with the process. It has no rules of its own.
 
-use std::io::Write;
+mod ready;
+mod signals;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde::Serialize;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use self::ready::Ready;
+use self::signals::Signals;
 use crate::broker::bus::{Bus, Canary};
 use crate::broker::{BrokerError, Place, Running};
 use crate::config::Config;
@@ -86,15 +88,6 @@ pub enum HubError {
     Hurried,
 }
 
-/// What the ready file tells.
-#[derive(Serialize)]
-struct Ready {
-    pid: u32,
-    mqtt: Vec<String>,
-    listeners: Vec<Place>,
-    http: Option<String>,
-}
-
 /// Runs the hub until a signal or a fault ends it; `reread` reads its configuration once more.
 ///
 /// # Errors
@@ -123,7 +116,7 @@ pub async fn run(config: Config, reread: Box<Reread>) -> Result<(), HubError> {
 async fn run_logged(config: &Config, log_file: Option<LogFile>, hub_toml: Arc<HubToml>) -> Result<(), HubError> {
     let mut signals = Signals::listen(log_file)?;
     if let Some(path) = &config.ready_file {
-        remove_stale(path)?;
+        ready::remove_stale(path)?;
     }
     allow_many_files();
     info!(
@@ -138,7 +131,7 @@ async fn run_logged(config: &Config, log_file: Option<LogFile>, hub_toml: Arc<Hu
     let service = Service::start();
     let hub = Hub::start(config, service.clone(), hub_toml).await?;
     if let Some(path) = &config.ready_file {
-        write_ready_file(path, &hub.ready())?;
+        ready::write(path, &hub.ready())?;
     }
     service.serving(&hub.health, &hub.tasks, &hub.background);
     hub.serve(&mut signals).await
@@ -367,76 +360,11 @@ async fn router_ends(bus: &Arc<Bus>) {
     }
 }
 
-/// Removes the ready file of an earlier run, which whoever waits for this one must not read.
-fn remove_stale(path: &Path) -> Result<(), HubError> {
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(HubError::System { doing: format!("cannot replace the ready file {}", path.display()), source })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Writes the ready file as a whole: whoever waits for it never reads half of it.
-fn write_ready_file(path: &Path, ready: &Ready) -> Result<(), HubError> {
-    let failed = |source| HubError::System { doing: format!("cannot write the ready file {}", path.display()), source };
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
-    let json = serde_json::to_string(ready).map_err(|error| failed(error.into()))?;
-    let mut file = std::fs::File::create(&unfinished).map_err(failed)?;
-    writeln!(file, "{json}").map_err(failed)?;
-    std::fs::rename(&unfinished, path).map_err(failed)
-}
-
 /// Raises the soft limit of open files to the hard one, so that a crowd of peers does not use it up.
 fn allow_many_files() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         warn!("cannot raise the limit of open files: {error}");
-    }
-}
-
-/// The signals that the hub obeys.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-    reopen: Signal,
-    log_file: Option<LogFile>,
-}
-
-impl Signals {
-    fn listen(log_file: Option<LogFile>) -> Result<Signals, HubError> {
-        let listen = |kind| {
-            signal(kind).map_err(|source| HubError::System { doing: "cannot listen to signals".to_owned(), source })
-        };
-        Ok(Signals {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-            reopen: listen(SignalKind::user_defined1())?,
-            log_file,
-        })
-    }
-
-    /// Waits for a signal to stop; meanwhile reopens the log, and has files read anew, as often as it is asked to.
-    async fn stop(&mut self, reloads: &Reloads) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => reloads.ask(),
-                _ = self.reopen.recv() => self.reopen_log(),
-            }
-        }
-    }
-
-    fn reopen_log(&self) {
-        let Some(log_file) = &self.log_file else { return };
-        match log_file.reopen() {
-            Ok(()) => info!("the log file was opened anew"),
-            Err(error) => error!("{error}; the old one is written on"),
-        }
     }
 }

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use support::mqtt::Connect;
 use support::sensor::{weather, weather_topic};
 use support::systemd::ServiceManager;
-use support::{Hub, PATIENTLY, SOON, Signal, Site, holds_within, wait_for};
+use support::{Hub, PATIENTLY, SOON, Signal, Site, holds_within, program, wait_for};
 
 /// What the stand-in has as WatchdogSec.
 const WATCHDOG: Duration = Duration::from_secs(2);
@@ -79,7 +79,9 @@ fn a_hung_writer_starves_the_watchdog_and_is_named() {
 #[test]
 fn a_database_that_another_program_has_locked_does_not_starve_the_watchdog() {
     let site = Site::new();
-    let mut manager = ServiceManager::listen(&site, Some(WATCHDOG));
+    // Longer than the others' time, for a machine that is busy with other tests.
+    let watchdog = 3 * WATCHDOG;
+    let mut manager = ServiceManager::listen(&site, Some(watchdog));
     let hub = start(&site, &manager);
     let other = Connection::open(site.db()).unwrap();
     other.busy_timeout(SOON).unwrap();
@@ -87,9 +89,8 @@ fn a_database_that_another_program_has_locked_does_not_starve_the_watchdog() {
     let mark = hub.log_end();
     let mut client = publish_unacked(&hub, 0);
     manager.wait_for("WATCHDOG=1", SOON);
-    let locked = std::time::Instant::now();
-    let starved = holds_within(Duration::from_secs(14), || manager.unfed() > WATCHDOG);
-    assert!(!starved, "unfed after {:?}: {:?}", locked.elapsed(), manager.lines());
+    let starved = holds_within(Duration::from_secs(16), || manager.unfed() > watchdog);
+    assert!(!starved, "{:?}", manager.lines());
     assert!(!hub.said_since(mark, &["cannot write to the database"]).is_empty());
     assert!(hub.said_since(mark, &["watchdog is not fed"]).is_empty());
     other.execute_batch("COMMIT").unwrap();
@@ -225,4 +226,18 @@ fn a_task_that_can_be_made_again_is_started_again() {
     hub.signal(Signal::HUP);
     hub.wait_said(mark, &["SIGHUP"], SOON);
     assert!(hub.stop().success());
+}
+
+#[test]
+fn the_unit_file_is_one_that_systemd_takes_without_a_word() {
+    let Some(mut analyze) = program("systemd-analyze") else { return };
+    let site = Site::new();
+    let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/stationhub.service")).unwrap();
+    assert!(
+        unit.contains("\nType=notify\n") && unit.contains("\nWatchdogSec=60\n") && unit.contains("\nRestart=always\n")
+    );
+    let here = site.file("stationhub.service");
+    fs::write(&here, unit.replace("/usr/local/bin/stationhub", env!("CARGO_BIN_EXE_stationhub"))).unwrap();
+    let output = analyze.arg("verify").arg(&here).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }

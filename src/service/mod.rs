@@ -50,7 +50,7 @@ impl Service {
         }
         let watchdog = sd_notify::watchdog_enabled();
         let (orders, received) = sync_channel(ORDERS_MAX);
-        let voice = Voice { watchdog, serving: None, is_silent: false };
+        let voice = Voice { watchdog, serving: None, last_words: None, is_silent: false };
         let started = std::thread::Builder::new().name("service".into()).spawn(move || voice.speak(&received));
         match started {
             Ok(_) => Service { orders: Some(orders), watchdog },
@@ -115,7 +115,9 @@ struct Serving {
 struct Voice {
     watchdog: Option<Duration>,
     serving: Option<Serving>,
-    /// Whether the last words did not reach the service manager.
+    /// Why the hub stops, once it does: no figures stand in its place.
+    last_words: Option<String>,
+    /// Whether the last line did not reach the service manager.
     is_silent: bool,
 }
 
@@ -149,8 +151,12 @@ impl Voice {
                 Err(error) => warn!("cannot read the clock for the service manager: {error}"),
             },
             Order::Reloaded => self.tell(&[NotifyState::Ready]),
-            // A line break would begin another word.
-            Order::Stopping(why) => self.tell(&[NotifyState::Stopping, NotifyState::Status(&one_line(&why))]),
+            Order::Stopping(why) => {
+                // A line break would begin another word.
+                let why = one_line(&why);
+                self.tell(&[NotifyState::Stopping, NotifyState::Status(&why)]);
+                self.last_words = Some(why);
+            }
         }
     }
 
@@ -159,6 +165,7 @@ impl Voice {
         let Some(serving) = &mut self.serving else { return };
         let (now, figures) = (Instant::now(), serving.health.figures());
         let line = figures.in_brief(&serving.figures, now.duration_since(serving.looked));
+        let line = self.last_words.clone().unwrap_or(line);
         (serving.figures, serving.looked) = (figures, now);
         let verdict = serving.watch.as_mut().map(|watch| watch.look(now, serving.pulse.counts(&serving.health)));
         match verdict {
