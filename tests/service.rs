@@ -91,11 +91,30 @@ fn a_database_that_another_program_has_locked_does_not_starve_the_watchdog() {
     manager.wait_for("WATCHDOG=1", SOON);
     let starved = holds_within(Duration::from_secs(16), || manager.unfed() > watchdog);
     assert!(!starved, "{:?}", manager.lines());
+    manager.wait_for("STATUS=0.0 readings/s, 1 clients, 1 waiting to be stored, the database CANNOT BE WRITTEN", SOON);
     assert!(!hub.said_since(mark, &["cannot write to the database"]).is_empty());
     assert!(hub.said_since(mark, &["watchdog is not fed"]).is_empty());
     other.execute_batch("COMMIT").unwrap();
     client.expect_puback(1);
     drop(hub);
+}
+
+#[test]
+fn a_sync_that_does_not_return_starves_the_watchdog() {
+    let site = Site::new();
+    let mut manager = ServiceManager::listen(&site, Some(WATCHDOG));
+    let hangs = site.file("hangs");
+    let mut command = manager.of(site.run_command_on_a_bad_disk());
+    command.env("HANGSYNC", &hangs);
+    let hub = site.start_with(command);
+    manager.wait_for("WATCHDOG=1", SOON);
+    fs::write(&hangs, "").unwrap();
+    let mark = hub.log_end();
+    let mut client = publish_unacked(&hub, 0);
+    wait_unfed(&mut manager);
+    assert_eq!(hub.said_since(mark, &["error", "watchdog is not fed", "writes to the database"]).len(), 1);
+    fs::remove_file(&hangs).unwrap();
+    client.expect_puback(1);
 }
 
 #[test]
