@@ -51,7 +51,9 @@ fn every_other_key_that_differs_is_named_as_waiting_for_a_restart() {
     let mut hub = site.start();
     let route = "[[ingest.route]]\nkind = \"weather\"\nlevel = \"other\"\n";
     let mark = reload(&site, &hub, &format!("[station]\nname = \"after\"\n[store]\nbatch_max = 7\n{route}"));
-    let lines = hub.said_since(mark, &["warn", "restart", "station.name", "store.batch_max", "ingest.route"]);
+    let words = ["warn", "restart", "station.name", "store.batch_max", "ingest.route"];
+    hub.wait_said(mark, &words, SOON);
+    let lines = hub.said_since(mark, &words);
     assert_eq!(lines.len(), 1);
     assert!(!lines[0].contains("level") && !lines[0].contains("broker"), "{lines:?}");
     let rumqttd = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/rumqttd.toml")).unwrap();
@@ -61,7 +63,7 @@ fn every_other_key_that_differs_is_named_as_waiting_for_a_restart() {
     )
     .unwrap();
     let mark = reload(&site, &hub, "[station]\nname = \"before\"\n[log]\nlevel = \"debug\"\n");
-    assert_eq!(hub.said_since(mark, &["warn", "restart", "rumqttd.toml"]).len(), 1);
+    hub.wait_said(mark, &["warn", "restart", "rumqttd.toml"], SOON);
     assert_eq!(hub.said_since(mark, &["read anew", "log.level is debug now"]).len(), 1, "all the same");
     assert!(hub.said_since(mark, &["station.name"]).is_empty(), "it is again as it was");
     Connect::new(4, "client").open(hub.mqtt).ping();

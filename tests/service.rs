@@ -176,18 +176,19 @@ fn a_panic_over_one_client_ends_that_client_alone_and_is_one_line_with_its_place
     assert_eq!(poisoned.expect_closed(), Some(0x83));
     assert_eq!(bystander.receive().payload, b"gone", "its will is published, as after any broken connection");
     command(&site, "nothing");
+    hub.wait_said(0, &["panic"], SOON);
     let lines = hub.said_since(0, &["panic"]);
     assert_eq!(lines.len(), 1, "{lines:?}");
     for word in ["ERROR", "src/fault.rs:", "hub-worker", "connection of 127.0.0.1:", "a fault on command"] {
         assert!(lines[0].contains(word), "{word} in {lines:?}");
     }
-    let output = fs::read_to_string(site.file("output")).unwrap();
-    assert_eq!(output.matches("a fault on command").count(), 1, "told once on stderr too: {output}");
     let mut again = Connect::new(5, "poisoned").persistent().open(hub.mqtt);
     again.publish_through(&weather_topic(1), &weather(1, 0), 1);
     bystander.ping();
     assert!(hub.is_running());
     assert!(hub.stop().success());
+    let output = fs::read_to_string(site.file("output")).unwrap();
+    assert_eq!(output.matches("a fault on command").count(), 1, "told once on stderr too: {output}");
 }
 
 #[test]
