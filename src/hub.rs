@@ -9,6 +9,7 @@ mod signals;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -18,19 +19,21 @@ use tracing::{error, info, warn};
 
 use self::ready::Ready;
 use self::signals::Signals;
+use crate::bridge::{Bridge, Parts, UNTOLD_MAX};
 use crate::broker::bus::{Bus, Canary};
 use crate::broker::{BrokerError, Place, Running};
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::health::bridge::{Backlog, Bridged};
 use crate::health::{Health, Watched};
 use crate::http::{self, OwnersSocket};
-use crate::ingest::{Ingest, Limits};
+use crate::ingest::{Forwarding, Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
 use crate::panics;
 use crate::reload::{Reload, Reloads};
 use crate::service::Service;
 use crate::settings::{HubToml, Reread};
-use crate::store::{Kept, Queue, Reader, Settings, StoreError, Writer};
+use crate::store::{Kept, Outbox, OutboxSettings, Queue, Reader, Settings, StoreError, Writer};
 use crate::tasks::{self, Faults, Name};
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
@@ -44,6 +47,7 @@ const KEEP_TIME_MAX: Duration = Duration::from_secs(4);
 const SESSIONS_END_TIME_MAX: Duration = Duration::from_millis(1500);
 const WRITER_ENDED: &str = "the thread that writes to the database ended unexpectedly";
 const ROUTER_ENDED: &str = "the message router ended unexpectedly";
+const BRIDGE_ENDED: &str = "the bridge ended unexpectedly";
 const ROUTER_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why the hub ended.
@@ -125,7 +129,7 @@ async fn run_logged(config: &Config, log_file: Option<LogFile>, hub_toml: Arc<Hu
         database = %config.store.path.display(),
         "stationhub starts"
     );
-    for warning in &config.broker.warnings {
+    for warning in config.warnings() {
         warn!("{warning}");
     }
     let service = Service::start();
@@ -142,6 +146,7 @@ struct Hub {
     database: PathBuf,
     writer: Writer,
     broker: Running,
+    bridge: Option<Bridge>,
     health: Arc<Health>,
     reloads: Arc<Reloads>,
     service: Service,
@@ -156,6 +161,7 @@ enum Ended {
     BySignal,
     Writer(Option<Result<(), StoreError>>),
     Router,
+    Bridge,
     Task(String),
 }
 
@@ -165,6 +171,7 @@ impl Ended {
             Ended::BySignal => "stops",
             Ended::Writer(_) => WRITER_ENDED,
             Ended::Router => ROUTER_ENDED,
+            Ended::Bridge => BRIDGE_ENDED,
             Ended::Task(fault) => fault,
         }
     }
@@ -181,16 +188,31 @@ impl Hub {
             quarantine_bytes_max: config.store.quarantine_bytes_max,
             write_failures_max: config.health.write_failures_max,
         };
-        let writer = Writer::start(settings, queue.clone()).map_err(store_ended)?;
+        let outbox = config.bridge.as_ref().map(outbox);
+        let writer = Writer::start(settings, queue.clone(), outbox.clone()).map_err(store_ended)?;
         let limits = Limits {
             payload_bytes_max: config.ingest.payload_bytes_max,
             clock_skew_ms_max: u64::try_from(config.ingest.clock_skew_max.as_millis()).unwrap_or(u64::MAX),
         };
-        let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits));
+        let forwarding = config.bridge.as_ref().map(|bridge| forwarding(bridge, &config.station.name));
+        let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits, forwarding));
         let kept = kept(&config.store.path).await;
         let faults: Arc<Faults> = Arc::default();
         let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone(), kept, &faults).await?;
         let canary = Canary::open(&broker.bus()).await.map_err(BrokerError::from)?;
+        let bridge = config.bridge.as_ref().zip(outbox).map(|(settings, outbox)| {
+            let parts = Parts {
+                station: config.station.name.clone(),
+                database: config.store.path.clone(),
+                outbox: outbox.clone(),
+                queue: queue.clone(),
+                inside: broker.inside(&settings.client_id, &settings.local_user),
+            };
+            Bridge::start(settings.clone(), parts).map(|bridge| (bridge, outbox))
+        });
+        let bridge = bridge
+            .transpose()
+            .map_err(|source| HubError::System { doing: "cannot start the bridge's thread".to_owned(), source })?;
         let watched = Watched {
             progress: writer.progress(),
             queue,
@@ -198,6 +220,9 @@ impl Hub {
             ingest,
             canary,
             database: config.store.path.clone(),
+            bridge: bridge.as_ref().zip(config.bridge.as_ref()).map(|((bridge, outbox), settings)| {
+                bridged(bridge, outbox, settings.address(), config.store.path.clone())
+            }),
         };
         let mut reloads: Vec<Arc<dyn Reload>> = vec![hub_toml];
         reloads.extend(broker.reloads());
@@ -207,6 +232,7 @@ impl Hub {
             reloads: Reloads::new(reloads),
             broker,
             service,
+            bridge: bridge.map(|(bridge, _)| bridge),
             health: Arc::new(Health::new(watched, &config.health)),
             http_address: None,
             background: CancellationToken::new(),
@@ -293,6 +319,7 @@ impl Hub {
             () = signals.stop(&reloads) => Ended::BySignal,
             end = self.writer.ended() => Ended::Writer(end),
             () = router_ends(&bus) => Ended::Router,
+            () = bridge_ends(&mut self.bridge) => Ended::Bridge,
             fault = faults.first() => Ended::Task(fault),
         };
         tokio::select! {
@@ -307,11 +334,15 @@ impl Hub {
         self.service.stopping(ended.words());
         self.broker.stop_reading().await;
         let all_kept = self.broker.keep_the_last(KEEP_TIME_MAX).await;
+        if let Some(bridge) = self.bridge.take() {
+            bridge.stop().await;
+        }
         // Where the store was too slow for that, it has had its time.
         let store_time = if all_kept { STORE_END_TIME_MAX } else { STORE_END_TIME_LATE };
         let (unexpected, written) = match ended {
             Ended::Writer(end) => (Some(WRITER_ENDED.to_owned()), end),
             Ended::Router => (Some(ROUTER_ENDED.to_owned()), self.writer.stop(store_time).await),
+            Ended::Bridge => (Some(BRIDGE_ENDED.to_owned()), self.writer.stop(store_time).await),
             Ended::Task(fault) => (Some(fault), self.writer.stop(store_time).await),
             Ended::BySignal => (None, self.writer.stop(store_time).await),
         };
@@ -351,6 +382,43 @@ async fn kept(database: &Path) -> Option<Kept> {
             Ok(Err(_)) => tokio::time::sleep(ROUTER_LOOK_INTERVAL).await,
             Err(_) => return None,
         }
+    }
+}
+
+/// Makes the outbox of a hub with a bridge.
+fn outbox(settings: &config::Bridge) -> Arc<Outbox> {
+    Arc::new(Outbox::new(OutboxSettings {
+        bytes_max: settings.outbox_bytes_max,
+        age_max: settings.outbox_age_max,
+        maybe_sent: usize::from(settings.window) + UNTOLD_MAX,
+    }))
+}
+
+/// Returns what goes upstream.
+fn forwarding(settings: &config::Bridge, station: &str) -> Forwarding {
+    Forwarding::new(settings.forward.clone(), settings.payload_bytes_max, station, &settings.prefix)
+}
+
+/// Lets health look at the bridge.
+fn bridged(bridge: &Bridge, outbox: &Arc<Outbox>, upstream: String, database: PathBuf) -> Bridged {
+    let (of_backlog, state) = (outbox.clone(), bridge.state());
+    let backlog = move || Backlog {
+        messages: of_backlog.messages().saturating_sub(state.standing.load(Ordering::Relaxed)),
+        bytes: of_backlog.bytes(),
+        bytes_max: of_backlog.bytes_max(),
+        added: of_backlog.added(),
+        dropped: of_backlog.dropped(),
+        dropped_ms: of_backlog.dropped_ms(),
+    };
+    let oldest_ms = move || Reader::open(&database).and_then(|reader| reader.outbox_oldest_ms()).ok().flatten();
+    Bridged { upstream, state: bridge.state(), backlog: Box::new(backlog), oldest_ms: Arc::new(oldest_ms) }
+}
+
+/// Waits for the end of the bridge, where there is one.
+async fn bridge_ends(bridge: &mut Option<Bridge>) {
+    match bridge {
+        Some(bridge) => bridge.ended().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -90,6 +90,11 @@ pub fn named<F: Future>(name: Name, task: F) -> impl Future<Output = F::Output> 
     NAME.scope(name, task)
 }
 
+/// Gives the task of a part of the hub its name; a test can make it panic by it.
+pub fn part<F: Future<Output = ()>>(part: &'static str, task: F) -> impl Future<Output = ()> {
+    named(Name::Part(part), fallible(part, task))
+}
+
 /// Runs what may block on a thread where it holds nobody up, under its name.
 pub fn blocking<T: Send + 'static>(name: Name, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     tokio::task::spawn_blocking(move || NAME.sync_scope(name, work))
@@ -102,7 +107,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let faults = faults.clone();
-    let running = tokio::spawn(named(Name::Part(part), fallible(part, task)));
+    let running = tokio::spawn(self::part(part, task));
     tokio::spawn(async move {
         let ended = running.await;
         let is_proper = ended.is_ok() && stop.is_cancelled();

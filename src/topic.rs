@@ -42,6 +42,22 @@ pub fn matches(filter: &str, name: &str) -> bool {
     levels.next().is_none()
 }
 
+/// Tells whether there are names that both of two valid filters match.
+pub fn overlap(left: &str, right: &str) -> bool {
+    let is_wild = |filter: &str| filter.starts_with(['+', '#']);
+    if left.starts_with('$') && is_wild(right) || right.starts_with('$') && is_wild(left) {
+        return false;
+    }
+    let (mut left, mut right) = (left.split('/'), right.split('/'));
+    loop {
+        match (left.next(), right.next()) {
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (Some(left), Some(right)) if left == right || left == "+" || right == "+" => {}
+            _ => return false,
+        }
+    }
+}
+
 /// Returns as how many subscriptions a filter counts where they are limited: more than one where it is very long, so that
 /// a limit on their number is one on their bytes.
 pub fn weight(filter: &str) -> usize {
@@ -115,6 +131,37 @@ mod tests {
             ("a/b", "A/b"),
         ] {
             assert!(!matches(filter, name), "{filter} {name}");
+        }
+    }
+
+    #[test]
+    fn filters_overlap_where_one_name_can_match_both() {
+        for (left, right) in [
+            ("#", "a/b"),
+            ("#", "#"),
+            ("a/#", "a"),
+            ("a/#", "a/+/c"),
+            ("+", "a"),
+            ("+/b", "a/+"),
+            ("a//c", "a/+/c"),
+            ("a/b", "a/b"),
+            ("$SYS/#", "$SYS/+"),
+            ("a/+/#", "a/b"),
+        ] {
+            assert!(overlap(left, right) && overlap(right, left), "{left} {right}");
+        }
+        for (left, right) in [
+            ("a", "b"),
+            ("a", "a/"),
+            ("a/+", "a"),
+            ("+", "a/b"),
+            ("+/b", "a/c"),
+            ("#", "$SYS/uptime"),
+            ("+/uptime", "$SYS/uptime"),
+            ("a/#", "b/#"),
+            ("a/+/#", "a"),
+        ] {
+            assert!(!overlap(left, right) && !overlap(right, left), "{left} {right}");
         }
     }
 }

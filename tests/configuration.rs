@@ -9,6 +9,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 use support::mqtt::Connect;
+use support::tls::Authority;
 use support::{SOON, Site};
 
 const SEVERAL_ERRORS: &str = r#"
@@ -203,4 +204,40 @@ fn the_payload_limit_is_the_configured_one() {
     client.publish_through("weathermeters", &reading(257), 1);
     assert_eq!(site.weather_count(), 1);
     assert_eq!(site.number("SELECT length(payload) FROM quarantine"), 257);
+}
+
+#[test]
+fn check_shows_the_bridge_with_its_password_masked_and_tells_of_its_own_messages_coming_back() {
+    let site = Site::with_config("[bridge]\nurl = \"mqtt://up.example\"\nprotocol = 4\nusername = \"me\"\n");
+    let check = |subscribe: &str| {
+        let mut command = site.command("check");
+        command.env("STATIONHUB_BRIDGE__PASSWORD", "secret-word").env("STATIONHUB_BRIDGE__SUBSCRIBE", subscribe);
+        said(&site.refused(command, SOON))
+    };
+    let text = check("down/#,stations/#");
+    for word in
+        ["url = \"mqtt://up.example:1883\"", "# password = \"***\"", "warning: bridge.subscribe: \"stations/#\""]
+    {
+        assert!(text.contains(word), "{word} is not in:\n{text}");
+    }
+    assert!(!text.contains("secret-word"), "{text}");
+    let text = check("a#");
+    assert!(text.contains("environment STATIONHUB_BRIDGE__SUBSCRIBE: bridge.subscribe: each must be"), "{text}");
+}
+
+#[test]
+fn without_a_ca_the_upstream_is_trusted_as_the_system_says_and_a_system_without_any_is_told() {
+    let site = Site::with_config("[bridge]\nurl = \"mqtts://up.example\"\n");
+    fs::write(site.file("ca.pem"), Authority::new("the system's").pem()).unwrap();
+    let check = |file: &str| {
+        let mut command = site.command("check");
+        command.env("SSL_CERT_FILE", site.file(file)).env("SSL_CERT_DIR", site.file("nowhere"));
+        let output = site.refused(command, SOON);
+        (output.status.code(), said(&output))
+    };
+    let (code, text) = check("ca.pem");
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = check("missing.pem");
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("bridge.ca: the system has no trusted certificate authorities"), "{text}");
 }

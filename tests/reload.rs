@@ -87,3 +87,14 @@ fn a_wrong_file_leaves_all_in_force_and_is_told_with_every_error() {
     assert!(hub.is_running());
     assert!(hub.stop().success());
 }
+
+#[test]
+fn a_password_that_has_changed_is_named_and_not_shown() {
+    let bridge =
+        |password| format!("[bridge]\nurl = \"mqtt://127.0.0.1:1\"\nusername = \"hub\"\npassword = \"{password}\"\n");
+    let site = Site::with_config(&bridge("before"));
+    let hub = site.start();
+    let mark = reload(&site, &hub, &bridge("behind"));
+    hub.wait_said(mark, &["warn", "restart", "bridge.password"], SOON);
+    assert!(!hub.log().contains("behind"));
+}

@@ -210,6 +210,19 @@ fn a_panic_in_a_task_that_the_hub_needs_ends_it_with_the_reason() {
 }
 
 #[test]
+fn a_panic_in_the_bridge_ends_the_hub_with_the_reason() {
+    let site = Site::with_config("[bridge]\nurl = \"mqtt://127.0.0.1:1\"\n");
+    let manager = ServiceManager::listen(&site, None);
+    let mut hub = start(&site, &manager);
+    command(&site, "panic bridge");
+    assert_eq!(hub.wait_exit(SOON).code(), Some(1));
+    let lines = hub.said_since(0, &["error", "panic at"]);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("bridge") && lines[0].contains("src/fault.rs"), "{lines:?}");
+    assert_eq!(hub.said_since(0, &["error", "the bridge ended unexpectedly"]).len(), 1);
+}
+
+#[test]
 fn a_panic_in_the_writer_ends_the_hub_at_once_with_its_place_in_the_log() {
     let site = Site::new();
     let manager = ServiceManager::listen(&site, None);

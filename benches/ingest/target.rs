@@ -110,8 +110,18 @@ impl Server {
 
     /// Starts Mosquitto with this window and this queue for each client, in messages, storing nothing.
     pub(crate) fn mosquitto_with(binary: &Path, place: &Path, window: usize, queue: usize) -> Result<Self> {
+        Self::mosquitto_at(free_address()?, binary, place, window, queue)
+    }
+
+    /// Starts Mosquitto as [`Self::mosquitto_with`] does, at this address.
+    pub(crate) fn mosquitto_at(
+        addr: SocketAddr,
+        binary: &Path,
+        place: &Path,
+        window: usize,
+        queue: usize,
+    ) -> Result<Self> {
         let dir = TempDir::with_prefix_in("mosquitto-", place)?;
-        let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let config = dir.path().join("mosquitto.conf");
         let listener = format!("listener {} 127.0.0.1\n", addr.port());
         let limits = format!("max_inflight_messages {window}\nmax_queued_messages {queue}\n");
@@ -159,6 +169,11 @@ impl Server {
     pub(crate) fn last_words(&self) -> String {
         self.process.last_words()
     }
+}
+
+/// Returns an address on which nobody listens.
+pub(crate) fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// Returns the first MQTT address of a ready file; none while it is missing or half written.

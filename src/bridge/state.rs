@@ -19,6 +19,8 @@ pub struct State {
     pub sent: AtomicU64,
     /// Messages that were sent again.
     pub repeated: AtomicU64,
+    /// Messages that the upstream took and dropped, because nobody subscribes to their topics there.
+    pub unheard: AtomicU64,
     /// Messages that the upstream does not take, and that went to quarantine.
     pub refused: AtomicU64,
     /// Messages from the upstream that were published locally.
@@ -31,6 +33,8 @@ pub struct State {
     pub connects: AtomicU64,
     /// Messages sent and not acknowledged now.
     pub in_flight: AtomicU64,
+    /// Messages that the upstream has and the outbox still holds.
+    pub standing: AtomicU64,
     last_error: Mutex<Option<String>>,
 }
 
@@ -47,6 +51,8 @@ pub struct Standing {
     pub sent: u64,
     /// As in [`State`].
     pub repeated: u64,
+    /// As in [`State`].
+    pub unheard: u64,
     /// As in [`State`].
     pub refused: u64,
     /// As in [`State`].
@@ -78,6 +84,7 @@ impl State {
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             sent: count(&self.sent),
             repeated: count(&self.repeated),
+            unheard: count(&self.unheard),
             refused: count(&self.refused),
             received: count(&self.received),
             denied: count(&self.denied),

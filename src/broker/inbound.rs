@@ -1,9 +1,9 @@
 //! What a connected client sends, packet by packet.
 //!
 //! Owns the ack gate's other half: which acks are due, in the order of the publishes, and what each waits for. A
-//! publish on a routed topic becomes a job with a number; its ack leaves once the store's watermark has reached that
-//! number. Any other publish is acked as soon as those before it are. It reads and writes no socket: packets come
-//! decoded, answers go into a buffer.
+//! publish on a topic that is routed or forwarded becomes a job with a number; its ack leaves once the store's watermark
+//! has reached that number. Any other publish is acked as soon as those before it are. It reads and writes no socket:
+//! packets come decoded, answers go into a buffer.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use super::alias::{self, AliasError};
 use super::auth::Rights;
 use super::counters::Counters;
 use super::end::End;
+use super::forwarded;
 use super::message::{self, Message};
 use super::pen::Outlet;
 use super::received::Came;
@@ -196,13 +197,7 @@ impl Inbound {
             Ok(published) => published.map_err(|error| End::Gone(error.to_string())),
             Err(_) => {
                 // Subscribers lose these; the readings among them are the store's already.
-                Counters::add(&self.broker.counters.dropped, messages.len());
-                if self.broker.counters.refused_lines.allows() {
-                    tracing::warn!(
-                        messages = messages.len(),
-                        "the message router has no room: messages to subscribers are dropped"
-                    );
-                }
+                self.broker.count_bus_full(messages.len());
                 Ok(())
             }
         }
@@ -246,7 +241,7 @@ impl Inbound {
         let came = self.note_id(&publish)?;
         let needs = match self.route(&publish.topic) {
             Some(routed) => {
-                Counters::add(&broker.counters.routed, 1);
+                Counters::add(&broker.counters.routed, usize::from(routed.is_of_readings()));
                 self.queue_job(&routed, &publish, came, received_ms)
             }
             None => 0,
@@ -319,24 +314,29 @@ impl Inbound {
         Ok(session.note_received(publish.id, publish.dup))
     }
 
-    /// Decodes a reading and queues it; returns the number that its ack needs. One that perhaps came already is taken for
-    /// that where the store finds its bytes the same.
+    /// Queues what the store is to have of a publish; returns the number that its ack needs, 0 for none. One that perhaps
+    /// came already is taken for that where the store finds its bytes the same.
     fn queue_job(&mut self, routed: &Routed, publish: &Publish, came: Came, received_ms: i64) -> u64 {
         let acked = publish.qos > QoS::AtMostOnce;
-        if acked {
-            self.numbered += 1;
-        }
-        let number = self.numbered;
+        let number = self.numbered + 1;
+        let properties = publish.properties.as_deref().filter(|_| routed.is_forwarded());
         let arrival = Arrival {
             payload: &publish.payload,
             client: self.holding.session.client().clone(),
             qos: publish.qos as u8,
+            retain: publish.retain,
+            properties: properties.map(|properties| forwarded::to_stored(properties, received_ms)),
+            forwards: true,
             delivery: acked.then_some((publish.id, publish.dup || came != Came::First)),
             received_ms,
             ticket: acked.then(|| Ticket { gate: self.gate.clone(), number }),
         };
-        self.jobs.push_back(self.broker.ingest.job(routed, arrival));
-        number
+        let Some(job) = self.broker.ingest.job(routed, arrival) else { return 0 };
+        self.jobs.push_back(job);
+        if acked {
+            self.numbered = number;
+        }
+        self.numbered
     }
 
     /// Resolves a topic, from memory where it was published on lately.

@@ -4,7 +4,6 @@
 //! state that a client retained must not outlive it for want of its will. It never decides whether a connection's end
 //! calls for its will.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,13 +11,12 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Broker;
 use super::auth::Rights;
+use super::inside::Fate;
 use super::login::may_leave;
 use super::message::Message;
 use super::registry::Attachment;
 use super::session::Session;
 use super::wire::Will;
-use crate::clock::now_ms;
-use crate::ingest::Arrival;
 use crate::tasks::{self, Name};
 use crate::topic;
 
@@ -62,28 +60,15 @@ impl Broker {
         Standing { will, _waited_for: self.wills.token() }
     }
 
-    /// Publishes a client's will: to the store where its topic is routed, to subscribers, to the retained messages.
+    /// Publishes a client's will.
     async fn publish_will(&self, will: &Will, session: &Session) {
         if topic::is_of_the_server(&will.topic) {
             return;
         }
-        if let Some(routed) = self.ingest.route(&will.topic) {
-            let arrival = Arrival {
-                payload: &will.payload,
-                client: session.client().clone(),
-                qos: will.qos as u8,
-                delivery: None,
-                received_ms: now_ms(),
-                ticket: None,
-            };
-            self.queue.push(&mut VecDeque::from([self.ingest.job(&routed, arrival)]));
-        }
         let message = Arc::new(Message::of_will(will, session.client(), Instant::now()));
-        self.retain(&message);
-        if self.bus.has_subscribers()
-            && let Err(error) = self.bus.publish(vec![message]).await
-        {
-            tracing::warn!("a will was not delivered: {error}");
+        let fate = Fate { delivery: None, forwards: true, ticket: None };
+        if self.publish_inside(message, fate).await.is_err() {
+            tracing::debug!("a will was not stored: the hub stops");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Broker, Config, Limits, Listener, Pattern, Station};
+use super::{Bridge, Broker, Config, Limits, Listener, Password, Pattern, Protocol, Station};
 
 impl Config {
     /// Returns the configuration as TOML that is valid as `hub.toml`, paths absolute.
@@ -31,6 +31,8 @@ impl Config {
 
         text.section("stats");
         text.seconds("interval_s", self.stats.interval);
+
+        bridge(&mut text, self.bridge.as_ref());
 
         text.section("http");
         text.string("listen", &self.http.listen.map(|address| address.to_string()).unwrap_or_default());
@@ -148,6 +150,52 @@ fn limits(text: &mut Text, limits: &Limits) {
     text.line("keep_alive_s_max", limits.keep_alive_max);
 }
 
+fn bridge(text: &mut Text, bridge: Option<&Bridge>) {
+    text.section("bridge");
+    let Some(bridge) = bridge else {
+        return text.comment("url: none, nothing goes upstream");
+    };
+    text.string("url", &bridge.url());
+    text.line("protocol", if bridge.protocol == Protocol::V4 { 4 } else { 5 });
+    text.string("client_id", &bridge.client_id);
+    if let Some(username) = &bridge.username {
+        text.string("username", username);
+    }
+    match &bridge.password {
+        Some(Password::Text(_)) => text.comment("password = \"***\""),
+        Some(Password::File(file)) => text.path("password_file", file),
+        None => {}
+    }
+    if let Some(tls) = &bridge.tls {
+        match &tls.ca {
+            Some(file) => text.path("ca", file),
+            None => text.comment("ca: the authorities that the system trusts"),
+        }
+        if let Some((certificate, key)) = &tls.client {
+            text.path("client_cert", certificate);
+            text.path("client_key", key);
+        }
+    }
+    text.strings("forward", &bridge.forward);
+    text.string("prefix", &bridge.prefix);
+    text.line("keep_retained", bridge.keep_retained);
+    text.strings("subscribe", &bridge.subscribe);
+    text.string("local_user", &bridge.local_user);
+    text.line("window", bridge.window);
+    text.line("qos", bridge.qos);
+    text.line("outbox_bytes_max", bridge.outbox_bytes_max);
+    text.seconds("outbox_age_s_max", bridge.outbox_age_max.unwrap_or_default());
+    text.line("payload_bytes_max", bridge.payload_bytes_max);
+    text.line("rate_max", bridge.rate_max.unwrap_or_default());
+    text.line("live_first", bridge.live_first);
+    text.seconds("keep_alive_s", bridge.keep_alive);
+    text.seconds("ack_wait_s_max", bridge.ack_wait_max);
+    text.seconds("reconnect_s_max", bridge.reconnect_max);
+    for warning in &bridge.warnings {
+        text.comment(&format!("warning: {warning}"));
+    }
+}
+
 struct Text(String);
 
 impl Text {
@@ -167,6 +215,11 @@ impl Text {
 
     fn string(&mut self, key: &str, value: &str) {
         self.line(key, quoted(value));
+    }
+
+    fn strings(&mut self, key: &str, values: &[String]) {
+        let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+        self.line(key, format_args!("[{}]", values.join(", ")));
     }
 
     fn path(&mut self, key: &str, path: &Path) {

@@ -22,7 +22,7 @@ const BUILT_IN: &str = include_str!("../../rumqttd.toml");
 const PACKET_HEADROOM_BYTES: usize = 65_536 + 4_096;
 
 /// Largest payload: what MQTT's packet length of 268,435,455 leaves.
-const PAYLOAD_BYTES_MAX: u64 = 268_435_455 - PACKET_HEADROOM_BYTES as u64;
+pub(super) const PAYLOAD_BYTES_MAX: u64 = 268_435_455 - PACKET_HEADROOM_BYTES as u64;
 
 /// The words for a socket address in error lines.
 pub(super) const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:1883 or [::1]:1883";
@@ -274,7 +274,7 @@ fn tls_key(role: Role) -> &'static str {
     match role {
         Role::Certificate => "certpath",
         Role::Key => "keypath",
-        Role::ClientCa => "capath",
+        Role::Authorities => "capath",
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns every key with its default and its range, and reports all errors at once, each with its key and its origin.
 //! It never does I/O beyond reading files, and never reads the process environment: that is an argument.
 
+mod bridge;
 mod changes;
 mod effective;
 mod error;
@@ -12,6 +13,7 @@ mod sections;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod upstream;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -23,6 +25,7 @@ use tracing::Level;
 use self::reader::Reader;
 use crate::reading::Kind;
 
+pub use self::bridge::{Bridge, BridgeTls, Password, Protocol};
 pub(crate) use self::effective::quoted;
 pub use self::error::{ConfigErrors, Problem};
 pub use self::listeners::Listener;
@@ -214,91 +217,6 @@ pub struct Stats {
     pub interval: Duration,
 }
 
-/// Section `[bridge]`, where it names an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bridge {
-    /// The upstream's host name or address.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// Certificates for TLS; `None` for plain TCP.
-    pub tls: Option<BridgeTls>,
-    /// MQTT 3.1.1 or 5.
-    pub protocol: Protocol,
-    /// The client id that the hub has upstream.
-    pub client_id: String,
-    /// The user name that the hub has upstream.
-    pub username: Option<String>,
-    /// Its password.
-    pub password: Option<Password>,
-    /// Which local topics are forwarded.
-    pub forward: Vec<String>,
-    /// What a forwarded topic becomes upstream, `{topic}` standing for the topic; the station's name is filled in.
-    pub prefix: String,
-    /// Whether a message that was published to be retained is to be retained upstream, too.
-    pub keep_retained: bool,
-    /// Which upstream topics are published locally; the station's name is filled in.
-    pub subscribe: Vec<String>,
-    /// Whose access rules say what may be published locally.
-    pub local_user: String,
-    /// 1 or 2.
-    pub qos: u8,
-    /// Messages on their way upstream at a time.
-    pub window: u16,
-    /// Bytes that wait for the upstream.
-    pub outbox_bytes_max: u64,
-    /// How long a message waits for the upstream; `None` for ever.
-    pub outbox_age_max: Option<Duration>,
-    /// Largest payload that is forwarded, bytes.
-    pub payload_bytes_max: usize,
-    /// Messages of the backlog sent a second, beside as many as come in; `None` as many as the upstream takes.
-    pub rate_max: Option<u32>,
-    /// Whether what comes in now goes before the backlog.
-    pub live_first: bool,
-    /// MQTT's keep alive.
-    pub keep_alive: Duration,
-    /// How long the upstream may leave messages unacknowledged before the connection is begun again.
-    pub ack_wait_max: Duration,
-    /// Longest pause between two attempts to connect.
-    pub reconnect_max: Duration,
-}
-
-/// Certificates for a TLS connection upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BridgeTls {
-    /// The authorities that the upstream's certificate may come from, PEM; `None`: those that the system trusts.
-    pub ca: Option<PathBuf>,
-    /// The hub's own certificate and its private key, PEM.
-    pub client: Option<(PathBuf, PathBuf)>,
-}
-
-/// The protocol spoken upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// MQTT 3.1.1.
-    V4,
-    /// MQTT 5.
-    V5,
-}
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Password::Text(_) => formatter.write_str("Text(…)"),
-            Password::File(path) => formatter.debug_tuple("File").field(path).finish(),
-        }
-    }
-}
-
-/// Where a password comes from. Its text is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Password {
-    /// It stands in the configuration.
-    Text(String),
-    /// It is the first line of a file, read at each connection.
-    File(PathBuf),
-}
-
 /// Section `[http]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
@@ -318,6 +236,11 @@ pub struct Log {
 }
 
 impl Config {
+    /// Returns what is not wrong, but should be known.
+    pub fn warnings(&self) -> impl Iterator<Item = &String> {
+        self.broker.warnings.iter().chain(self.bridge.iter().flat_map(|bridge| &bridge.warnings))
+    }
+
     /// Reads the configuration: defaults < file < environment < flags.
     ///
     /// `env` is the process environment (`std::env::vars_os()`), of which only `STATIONHUB_*` is looked at.
@@ -334,12 +257,13 @@ impl Config {
         let broker = sections::broker(&mut reader, base, flags);
         let (ingest, store) = (sections::ingest(&mut reader), sections::store(&mut reader, base));
         let (health, stats) = (sections::health(&mut reader), sections::stats(&mut reader));
+        let bridge = upstream::bridge(&mut reader, base, &station.name);
         let (http, log) = (sections::http(&mut reader), sections::log(&mut reader, base, flags));
         let (pid, ready_file) = sections::process_files(flags, &mut problems);
         problems.extend(reader.finish());
         match broker {
             Ok(broker) if problems.is_empty() => {
-                Ok(Config { station, broker, ingest, store, health, stats, bridge: None, http, log, pid, ready_file })
+                Ok(Config { station, broker, ingest, store, health, stats, bridge, http, log, pid, ready_file })
             }
             Ok(_) => Err(ConfigErrors::from(problems)),
             Err(in_broker) => {

@@ -15,6 +15,9 @@ use super::sources::ENVIRONMENT;
 /// Longest value that an error line shows, characters.
 const SHOWN_CHARS_MAX: usize = 80;
 
+/// Longest list of texts.
+const ITEMS_MAX: usize = 1_000;
+
 /// Reads one tree of values; wrong ones are collected and read as absent.
 pub(super) struct Reader {
     leaves: BTreeMap<String, Value>,
@@ -133,6 +136,47 @@ impl Reader {
         parsed
     }
 
+    /// Returns what `parse` makes of a text; its error is the whole text of the problem, so that a secret stays out of it.
+    pub(super) fn parsed<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let value = self.take(key)?;
+        let parsed = match &value.kind {
+            ValueKind::String(text) => parse(text),
+            _ => Err("must be a text, in quotes".to_owned()),
+        };
+        parsed.map_err(|text| self.report(&value, key, text)).ok()
+    }
+
+    /// Returns a list of texts that `accept` accepts; `allowed` says in words which those are. A variable of the
+    /// environment holds them with commas between them.
+    pub(super) fn texts(&mut self, key: &str, allowed: &str, accept: impl Fn(&str) -> bool) -> Option<Vec<String>> {
+        let value = self.take(key)?;
+        let items: Option<Vec<String>> = match &value.kind {
+            ValueKind::String(text) if from_environment(&value) => {
+                Some(text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect())
+            }
+            ValueKind::Array(items) => items.iter().map(text_of).collect(),
+            _ => None,
+        };
+        let Some(items) = items else {
+            self.report(
+                &value,
+                key,
+                format!("must be a list of texts in brackets, each {allowed}, is {}", shown(&value)),
+            );
+            return None;
+        };
+        if items.len() > ITEMS_MAX {
+            self.report(&value, key, format!("must be a list of at most {ITEMS_MAX}, has {}", items.len()));
+            return None;
+        }
+        let wrong: Vec<&String> = items.iter().filter(|item| !accept(item)).collect();
+        for item in &wrong {
+            let item = item.chars().take(SHOWN_CHARS_MAX).collect::<String>();
+            self.report(&value, key, format!("each must be {allowed}, one is {item:?}"));
+        }
+        wrong.is_empty().then_some(items)
+    }
+
     /// Returns a path; a relative one that stands in the file is taken from `base`.
     pub(super) fn path(
         &mut self,
@@ -228,6 +272,13 @@ fn below(key: &str, leaf: &str) -> bool {
 
 fn from_environment(value: &Value) -> bool {
     value.origin().is_some_and(|origin| origin.starts_with(ENVIRONMENT))
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    match &value.kind {
+        ValueKind::String(text) => Some(text.clone()),
+        _ => None,
+    }
 }
 
 fn shown(value: &Value) -> String {

@@ -17,14 +17,15 @@ use crate::reading::Kind;
 use crate::topic::valid_filter;
 
 const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
-const DAY_S: u64 = 86_400;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const GIB: u64 = 1 << 30;
+pub(super) const DAY_S: u64 = 86_400;
 const STATION_NAME_CHARS_MAX: usize = 64;
 
 /// Accepts the names of all sections.
 pub(super) fn accept(reader: &mut Reader) {
-    for section in ["station", "broker", "broker.limits", "ingest", "store", "health", "stats", "http", "log"] {
+    for section in ["station", "broker", "broker.limits", "ingest", "store", "health", "stats", "bridge", "http", "log"]
+    {
         reader.section(section);
     }
 }
@@ -221,7 +222,7 @@ pub(super) fn process_files(flags: &Flags, problems: &mut Vec<Problem>) -> (Path
     (pid, flags.ready_file.clone())
 }
 
-fn seconds(reader: &mut Reader, key: &str, default: u64, allowed: RangeInclusive<u64>) -> Duration {
+pub(super) fn seconds(reader: &mut Reader, key: &str, default: u64, allowed: RangeInclusive<u64>) -> Duration {
     Duration::from_secs(reader.whole(key, allowed).unwrap_or(default))
 }
 

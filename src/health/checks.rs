@@ -6,6 +6,21 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::bridge::{self, BridgeReport};
+
+/// The ids of all checks.
+pub const CHECKS: [&str; 9] = [
+    "broker.round_trip",
+    "store.write",
+    "store.read",
+    "store.queue",
+    "store.disk",
+    "store.directory",
+    "bridge.connection",
+    "bridge.lag",
+    "bridge.outbox",
+];
+
 /// Below this much free space, the disk is about to be full: 64 MiB, about 30 days of readings.
 const DISK_FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
@@ -36,6 +51,8 @@ pub struct Snapshot {
     pub directory_writable: bool,
     /// Free space where the database is, bytes; `None` where it is unknown.
     pub disk_free_bytes: Option<u64>,
+    /// The bridge, where there is one.
+    pub bridge: Option<BridgeReport>,
 }
 
 /// What the configuration says about health.
@@ -99,7 +116,8 @@ pub fn verdict(snapshot: &Snapshot, thresholds: Thresholds) -> Vec<Issue> {
         disk(snapshot),
         directory(snapshot),
     ];
-    let mut issues: Vec<Issue> = checks.into_iter().flatten().collect();
+    let of_the_bridge = snapshot.bridge.iter().flat_map(|bridge| bridge::verdict(bridge, snapshot.now_ms));
+    let mut issues: Vec<Issue> = checks.into_iter().flatten().chain(of_the_bridge).collect();
     issues.sort_by_key(|issue| issue.severity);
     issues
 }
@@ -184,6 +202,7 @@ mod tests {
             readable: Ok(()),
             directory_writable: true,
             disk_free_bytes: Some(1 << 40),
+            bridge: None,
         }
     }
 
@@ -200,6 +219,10 @@ mod tests {
     #[test]
     fn each_fault_has_its_issue() {
         use Severity::{Degraded, Failing};
+        let mut away = bridge::tests::well();
+        (away.standing.connected, away.backlog.bytes) = (false, 1_000);
+        let issues = found(&Snapshot { bridge: Some(away), ..well() });
+        assert_eq!(issues, [("bridge.connection", Degraded), ("bridge.outbox", Degraded)]);
         let cases: [(Snapshot, &str, Severity); 9] = [
             (Snapshot { round_trip: Err("silent".into()), ..well() }, "broker.round_trip", Failing),
             (Snapshot { failures_in_row: 1, ..well() }, "store.write", Degraded),
@@ -213,6 +236,7 @@ mod tests {
         ];
         for (snapshot, id, severity) in cases {
             assert_eq!(found(&snapshot), [(id, severity)]);
+            assert!(CHECKS.contains(&id), "{id}");
         }
         assert_eq!(found(&Snapshot { writing_since_ms: Some(940_001), ..well() }), [], "59.999 s");
     }

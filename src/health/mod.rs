@@ -1,14 +1,15 @@
 //! Health: is the hub doing what it is for?
 //!
-//! Owns the gathering of progress stamps (here), the verdicts over them (`checks`, pure) and the statistics line
-//! (`statistics`). It never repairs anything: what can be repaired repairs itself, and health tells.
+//! Owns the gathering of progress stamps (here), the verdicts over them (`checks` and `bridge`, pure) and the statistics
+//! line (`statistics`). It never repairs anything: what can be repaired repairs itself, and health tells.
 
+pub mod bridge;
 pub mod checks;
 pub mod statistics;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, access, statvfs};
@@ -16,14 +17,16 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::bridge::{Backlog, BridgeReport, Bridged, Rates};
 use self::checks::{Issue, Snapshot, Status, Thresholds};
 use self::statistics::{Figures, Statistics};
+use crate::bridge::Standing;
 use crate::broker::bus::Canary;
 use crate::broker::counters::Counters;
 use crate::clock::now_ms;
 use crate::config;
 use crate::ingest::Ingest;
-use crate::store::writer::Progress;
+use crate::store::Progress;
 use crate::store::{Queue, Reader};
 use crate::tasks::{self, Name};
 
@@ -44,6 +47,8 @@ pub struct Watched {
     pub canary: Canary,
     /// The database.
     pub database: PathBuf,
+    /// The bridge, where there is one.
+    pub bridge: Option<Bridged>,
 }
 
 /// The health of the running hub.
@@ -51,6 +56,7 @@ pub struct Health {
     watched: Watched,
     thresholds: Thresholds,
     started: Instant,
+    rates: Mutex<Rates>,
 }
 
 /// What `status` and `/healthz` answer.
@@ -70,8 +76,12 @@ pub struct Report {
     pub database: PathBuf,
     /// How long the canary took through the router, microseconds.
     pub broker_round_trip_us: Option<u64>,
+    /// Free space where the database is, bytes; `None` where it is unknown.
+    pub disk_free_bytes: Option<u64>,
     /// What was counted since the start.
     pub figures: Figures,
+    /// The bridge; `None` where nothing goes upstream.
+    pub bridge: Option<BridgeReport>,
 }
 
 impl Health {
@@ -79,7 +89,8 @@ impl Health {
     pub fn new(watched: Watched, settings: &config::Health) -> Health {
         let thresholds =
             Thresholds { write_silence: settings.write_silence, write_failures_max: settings.write_failures_max };
-        Health { watched, thresholds, started: Instant::now() }
+        let started = Instant::now();
+        Health { watched, thresholds, started, rates: Mutex::new(Rates::begin(started)) }
     }
 
     /// Checks everything now.
@@ -94,7 +105,9 @@ impl Health {
             uptime_s: self.started.elapsed().as_secs(),
             database: self.watched.database.clone(),
             broker_round_trip_us: snapshot.round_trip.ok().map(micros),
+            disk_free_bytes: snapshot.disk_free_bytes,
             figures: self.figures(),
+            bridge: snapshot.bridge,
         }
     }
 
@@ -141,7 +154,10 @@ impl Health {
 
     /// Returns what was counted since the start, and what is there now.
     pub fn figures(&self) -> Figures {
-        let Watched { progress, queue, counters, ingest, canary, .. } = &self.watched;
+        let Watched { progress, queue, counters, ingest, canary, bridge, .. } = &self.watched;
+        let upstream = bridge.as_ref().map(|bridge| (bridge.state.standing(), (bridge.backlog)()));
+        let of_bridge = |count: fn(&Standing) -> u64| upstream.as_ref().map_or(0, |(standing, _)| count(standing));
+        let of_outbox = |count: fn(&Backlog) -> u64| upstream.as_ref().map_or(0, |(_, backlog)| count(backlog));
         Figures {
             readings: progress.readings.load(Ordering::Relaxed),
             quarantined: progress.quarantined.load(Ordering::Relaxed),
@@ -168,19 +184,33 @@ impl Health {
             dropped: counters.dropped.load(Ordering::Relaxed),
             router_lost: canary.router_lost(),
             queued_bytes: counters.queued_bytes.load(Ordering::Relaxed),
+            forwarded: of_bridge(|standing| standing.sent),
+            forwarded_again: of_bridge(|standing| standing.repeated),
+            refused_upstream: of_bridge(|standing| standing.refused),
+            from_upstream: of_bridge(|standing| standing.received),
+            from_upstream_denied: of_bridge(|standing| standing.denied),
+            came_round: ingest.came_round(),
+            too_large_to_forward: ingest.too_large_to_forward(),
+            outbox_lost: of_outbox(|backlog| backlog.dropped),
+            outbox_messages: of_outbox(|backlog| backlog.messages),
         }
     }
 
     async fn snapshot(&self) -> Snapshot {
-        let Watched { progress, queue, canary, database, .. } = &self.watched;
+        let Watched { progress, queue, canary, database, bridge, .. } = &self.watched;
         let path = database.clone();
-        let looked = tasks::blocking(Name::Part("health"), move || look_at(&path));
+        let oldest_ms = bridge.as_ref().map(|bridge| bridge.oldest_ms.clone());
+        let looked = tasks::blocking(Name::Part("health"), move || {
+            let disk = look_at(&path);
+            Disk { oldest_ms: oldest_ms.and_then(|read| read()), ..disk }
+        });
         let disk = match tokio::time::timeout(CHECK_TIME_MAX, looked).await {
             Ok(Ok(disk)) => disk,
             _ => Disk { readable: Err(format!("no answer within {CHECK_TIME_MAX:?}")), ..Disk::default() },
         };
+        let now_ms = now_ms();
         Snapshot {
-            now_ms: now_ms(),
+            now_ms,
             round_trip: canary.round_trip(CHECK_TIME_MAX).await.map_err(|error| error.to_string()),
             writing_since_ms: Some(progress.writing_since_ms.load(Ordering::Relaxed)).filter(|since| *since > 0),
             failures_in_row: progress.failures_in_row.load(Ordering::Relaxed),
@@ -192,7 +222,14 @@ impl Health {
             readable: disk.readable,
             directory_writable: disk.directory_writable,
             disk_free_bytes: disk.free_bytes,
+            bridge: bridge.as_ref().map(|bridge| self.bridge(bridge, now_ms, disk.oldest_ms)),
         }
+    }
+
+    fn bridge(&self, bridge: &Bridged, now_ms: i64, oldest_ms: Option<i64>) -> BridgeReport {
+        let (sent, added) = (bridge.state.sent.load(Ordering::Relaxed), (bridge.backlog)().added);
+        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner).look(Instant::now(), sent, added);
+        bridge.report(now_ms, oldest_ms, rates)
     }
 }
 
@@ -201,11 +238,13 @@ struct Disk {
     readable: Result<(), String>,
     directory_writable: bool,
     free_bytes: Option<u64>,
+    /// When the oldest message that waits for the upstream was received, Unix milliseconds.
+    oldest_ms: Option<i64>,
 }
 
 impl Default for Disk {
     fn default() -> Disk {
-        Disk { readable: Ok(()), directory_writable: true, free_bytes: None }
+        Disk { readable: Ok(()), directory_writable: true, free_bytes: None, oldest_ms: None }
     }
 }
 
@@ -219,6 +258,7 @@ fn look_at(database: &Path) -> Disk {
         readable: readable.map_err(|error| error.to_string()),
         directory_writable: access(directory, Access::WRITE_OK).is_ok(),
         free_bytes: statvfs(directory).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize)),
+        oldest_ms: None,
     }
 }
 

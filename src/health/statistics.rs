@@ -60,6 +60,24 @@ pub struct Figures {
     pub router_lost: u64,
     /// Bytes that wait for clients now.
     pub queued_bytes: u64,
+    /// Messages that the upstream acknowledged.
+    pub forwarded: u64,
+    /// Messages that were sent to it again.
+    pub forwarded_again: u64,
+    /// Messages that it does not take.
+    pub refused_upstream: u64,
+    /// Messages that came from it.
+    pub from_upstream: u64,
+    /// Messages from it that the access rules denied.
+    pub from_upstream_denied: u64,
+    /// Messages that went upstream, came round, and did not go again.
+    pub came_round: u64,
+    /// Messages that were too large to go upstream.
+    pub too_large_to_forward: u64,
+    /// Messages that were dropped for the limits of what waits for it.
+    pub outbox_lost: u64,
+    /// Messages that wait for it now.
+    pub outbox_messages: u64,
 }
 
 impl Figures {
@@ -68,6 +86,9 @@ impl Figures {
         let per_second = per_second(self.readings.saturating_sub(last.readings), interval);
         let mut line =
             format!("{per_second:.1} readings/s, {} clients, {} waiting to be stored", self.clients, self.queue_jobs);
+        if self.outbox_messages > 0 {
+            write!(line, ", {} waiting for the upstream", self.outbox_messages).unwrap_or_default();
+        }
         if self.write_failures > last.write_failures {
             line.push_str(", the database CANNOT BE WRITTEN");
         }
@@ -120,6 +141,14 @@ impl Statistics {
             (now.violations, last.violations, "protocol violations"),
             (now.logins_refused, last.logins_refused, "logins refused"),
             (now.denied, last.denied, "DENIED by the access rules"),
+            (now.forwarded, last.forwarded, "forwarded upstream"),
+            (now.forwarded_again, last.forwarded_again, "sent upstream again"),
+            (now.refused_upstream, last.refused_upstream, "REFUSED by the upstream"),
+            (now.from_upstream, last.from_upstream, "came from the upstream"),
+            (now.from_upstream_denied, last.from_upstream_denied, "from the upstream DENIED by the access rules"),
+            (now.came_round, last.came_round, "not forwarded again that came round"),
+            (now.too_large_to_forward, last.too_large_to_forward, "TOO LARGE to forward"),
+            (now.outbox_lost, last.outbox_lost, "LOST for the limits of the outbox"),
         ] {
             let count = count.saturating_sub(before);
             if count > 0 {
@@ -129,6 +158,9 @@ impl Statistics {
         }
         if now.queue_jobs > 0 {
             write!(line, ", {} waiting to be stored", now.queue_jobs).unwrap_or_default();
+        }
+        if now.outbox_messages > 0 {
+            write!(line, ", {} waiting for the upstream", now.outbox_messages).unwrap_or_default();
         }
         line
     }
@@ -154,15 +186,19 @@ mod tests {
             clients: 2,
             lost: 3,
             queue_jobs: 4,
+            forwarded: 5,
+            outbox_lost: 6,
+            outbox_messages: 7,
             ..Figures::default()
         };
         assert_eq!(
             statistics.line(now, Duration::from_secs(60)),
             "120 readings stored (2.0/s) in 2 commits of 2.5 ms, 130 messages received, 2 clients, \
-             3 LOST for want of room, 4 waiting to be stored"
+             3 LOST for want of room, 5 forwarded upstream, 6 LOST for the limits of the outbox, 4 waiting to be stored, \
+             7 waiting for the upstream"
         );
         assert_eq!(
-            statistics.line(Figures { queue_jobs: 0, ..now }, Duration::from_secs(60)),
+            statistics.line(Figures { queue_jobs: 0, outbox_messages: 0, ..now }, Duration::from_secs(60)),
             "0 readings stored (0.0/s) in 0 commits of 0.0 ms, 0 messages received, 2 clients"
         );
     }

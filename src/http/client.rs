@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 use super::socket::Way;
+use crate::health::bridge::{span, waiting_words};
 
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -109,5 +110,66 @@ pub fn in_words(report: &serde_json::Value) -> String {
     ] {
         lines.push(format!("  {name}: {}", figures[key]));
     }
+    if report["bridge"].is_object() {
+        lines.extend(bridge_in_words(&report["bridge"], figures).map(|words| format!("  bridge: {words}")));
+    }
     lines.join("\n")
+}
+
+fn bridge_in_words(bridge: &serde_json::Value, figures: &serde_json::Value) -> [String; 3] {
+    let count = |value: &serde_json::Value| value.as_u64().unwrap_or(0);
+    let backlog = &bridge["backlog"];
+    let upstream = bridge["upstream"].as_str().unwrap_or_default();
+    let mut way = match bridge["connected"].as_bool() {
+        Some(true) => format!("connected to {upstream}"),
+        _ => format!("NOT connected to {upstream}"),
+    };
+    way += &format!(" for {}", span(count(&bridge["standing_s"])));
+    if let Some(error) = bridge["last_error"].as_str() {
+        way += &format!("; last error: {error}");
+    }
+    let waits = format!(
+        "{}, {} on their way; {:.1}/s are sent, {:.1}/s come in",
+        waiting_words(count(&backlog["messages"]), count(&backlog["bytes"]), bridge["oldest_age_s"].as_u64()),
+        bridge["in_flight"],
+        bridge["sent_per_s"].as_f64().unwrap_or(0.0),
+        bridge["added_per_s"].as_f64().unwrap_or(0.0),
+    );
+    let counted = format!(
+        "{} forwarded, {} sent again, {} refused upstream, {} lost for the outbox's limits, {} came from there",
+        figures["forwarded"],
+        figures["forwarded_again"],
+        figures["refused_upstream"],
+        figures["outbox_lost"],
+        figures["from_upstream"],
+    );
+    [way, waits, counted]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_bridge_is_told_in_words_and_no_bridge_is_not() {
+        let figures =
+            json!({"forwarded": 7, "forwarded_again": 2, "refused_upstream": 1, "outbox_lost": 0, "from_upstream": 3});
+        let bridge = json!({
+            "upstream": "up.example:8883", "connected": false, "standing_s": 7_200, "last_error": "no route", "in_flight": 0,
+            "backlog": {"messages": 12, "bytes": 20_480}, "oldest_age_s": 7_300, "sent_per_s": 0.0, "added_per_s": 0.25,
+        });
+        let words = in_words(&json!({"figures": figures, "bridge": bridge}));
+        let lines: Vec<&str> = words.lines().filter(|line| line.starts_with("  bridge: ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "  bridge: NOT connected to up.example:8883 for 2 h; last error: no route",
+                "  bridge: 12 messages (20 KiB) wait, the oldest for 2 h, 0 on their way; 0.0/s are sent, 0.2/s come in",
+                "  bridge: 7 forwarded, 2 sent again, 1 refused upstream, 0 lost for the outbox's limits, 3 came from there",
+            ]
+        );
+        assert!(!in_words(&json!({"figures": figures, "bridge": null})).contains("bridge"));
+    }
 }

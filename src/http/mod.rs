@@ -1,8 +1,9 @@
-//! The hub over HTTP: health for machines, and the owner's socket for the hub's own commands.
+//! The hub over HTTP: health and metrics for machines, and the owner's socket for the hub's own commands.
 //!
 //! Owns the routes, the TCP listener and the Unix socket beside the database. It never touches the database itself.
 
 pub mod client;
+mod metrics;
 mod socket;
 
 use std::net::SocketAddr;
@@ -11,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio::net::TcpListener;
@@ -80,7 +82,11 @@ where
     L: axum::serve::Listener,
     L::Addr: std::fmt::Debug,
 {
-    let app = Router::new().route("/healthz", get(healthz)).route("/api/v1/status", get(report)).with_state(health);
+    let app = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/metrics", get(measured))
+        .route("/api/v1/status", get(report))
+        .with_state(health);
     let stopping = stop.clone();
     let server = axum::serve(listener, app).with_graceful_shutdown(async move { stopping.cancelled().await });
     let too_long = async {
@@ -106,4 +112,11 @@ async fn healthz(State(health): State<Arc<Health>>) -> (StatusCode, Json<Report>
         Status::Ok | Status::Degraded => StatusCode::OK,
     };
     (code, Json(report))
+}
+
+async fn measured(State(health): State<Arc<Health>>) -> Response {
+    match metrics::text(&health.report().await) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 use super::kept::Change;
+use super::outbox::{Forward, OutboxChange};
 use crate::reading::{Reading, SourceId};
 
 /// One thing to store.
@@ -23,10 +24,12 @@ pub struct Job {
 /// What is to be stored.
 #[derive(Debug)]
 pub enum Content {
-    /// A message on a station's topic.
+    /// A message on a station's topic, or on one that is forwarded.
     Message(Incoming),
     /// Changes of what the broker keeps over a restart.
     Kept(Vec<Change>),
+    /// Changes of the outbox, which the bridge asks for.
+    Outbox(Vec<OutboxChange>),
 }
 
 /// One message on its way to disk.
@@ -36,8 +39,10 @@ pub struct Incoming {
     pub origin: Origin,
     /// What it became.
     pub entry: Entry,
-    /// The raw payload, kept for the quarantine.
+    /// The raw payload, for the quarantine and the outbox.
     pub payload: Box<[u8]>,
+    /// How it goes upstream; `None` where it does not.
+    pub forward: Option<Box<Forward>>,
     /// How to recognise its redelivery; `None` at QoS 0.
     pub delivery: Option<Delivery>,
 }
@@ -67,6 +72,8 @@ pub enum Entry {
         /// Where in the payload, and what was found.
         detail: String,
     },
+    /// Something that is nothing to the hub and only passes through it on its way upstream.
+    Passing,
 }
 
 /// Recognises a publish when it is delivered again.
@@ -118,14 +125,17 @@ impl Job {
     /// Returns the bytes that this job occupies in the queue.
     pub fn bytes(&self) -> usize {
         let content = match &self.content {
-            Content::Message(Incoming { origin, entry, payload, .. }) => {
+            Content::Message(Incoming { origin, entry, payload, forward, .. }) => {
                 let entry = match entry {
                     Entry::Reading(_) => size_of::<Reading>(),
                     Entry::Rejected { detail, .. } => detail.len(),
+                    Entry::Passing => 0,
                 };
-                entry + payload.len() + origin.source.len() + origin.client.len()
+                let forward = forward.as_deref().map_or(0, Forward::bytes);
+                entry + forward + payload.len() + origin.source.len() + origin.client.len()
             }
             Content::Kept(changes) => changes.iter().map(Change::bytes).sum(),
+            Content::Outbox(changes) => changes.iter().map(OutboxChange::bytes).sum(),
         };
         size_of::<Job>() + content
     }
@@ -134,7 +144,7 @@ impl Job {
     pub fn message(&self) -> Option<&Incoming> {
         match &self.content {
             Content::Message(message) => Some(message),
-            Content::Kept(_) => None,
+            Content::Kept(_) | Content::Outbox(_) => None,
         }
     }
 }

@@ -3,19 +3,25 @@
 //! Owns everything that touches the database file. It never speaks MQTT and never starts a tokio task: the writer
 //! is a thread of its own, fed by a bounded [`Queue`]. Data flows `Job` → queue → writer → disk → `AckGate`.
 
+mod cached;
 mod delivery;
 pub mod error;
 pub mod job;
 pub mod kept;
+pub mod outbox;
+mod progress;
 pub mod queue;
 pub mod reader;
 mod schema;
+mod tables;
 mod transaction;
 pub mod writer;
 
 pub use error::StoreError;
 pub use job::{AckGate, Content, Delivery, Entry, Incoming, Job, Origin, Ticket};
 pub use kept::{Change, Kept, KeptMessage, KeptSession};
+pub use outbox::{Forward, Gap, Lane, Outbox, OutboxChange, OutboxSettings, Properties, Waiting};
+pub use progress::Progress;
 pub use queue::Queue;
 pub use reader::{Quarantined, Reader};
 pub use writer::{Settings, Writer};

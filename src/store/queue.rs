@@ -80,7 +80,7 @@ impl Queue {
                     warn!(
                         topic = %job.message().map_or("", |message| &message.origin.source).escape_debug(),
                         lost = shed,
-                        "a reading with QoS 0 is lost: the queue to the database is full"
+                        "a message with QoS 0 is lost: the queue to the database is full"
                     );
                 }
             }

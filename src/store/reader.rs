@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::error::{Doing, StoreError};
 use super::kept::{self, Kept};
+use super::outbox::{Lane, Outbox, Waiting, rows};
 
 /// A message in the quarantine.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
@@ -74,6 +75,39 @@ impl Reader {
     /// SQLite's.
     pub fn kept(&self) -> Result<Kept, StoreError> {
         kept::load(&self.connection)
+    }
+
+    /// Reads what waits for the upstream in a lane above `after`, at most `rows_max` messages and, beyond the first,
+    /// `bytes_max` bytes, and claims it. While it is in doubt whether rows were dropped, there is nothing to read;
+    /// [`Outbox::changed`] tells when that is over.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn outbox(
+        &self,
+        outbox: &Outbox,
+        lane: Lane,
+        after: i64,
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Waiting>, StoreError> {
+        let mut claims = outbox.claims();
+        if outbox.is_in_doubt() {
+            return Ok(Vec::new());
+        }
+        let found = rows::read(&self.connection, claims.range(lane, after), rows_max, bytes_max)?;
+        if let Some(last) = found.last() {
+            claims.claim(lane, last.id);
+        }
+        Ok(found)
+    }
+
+    /// Returns when the oldest message that waits for the upstream was received, Unix milliseconds.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn outbox_oldest_ms(&self) -> Result<Option<i64>, StoreError> {
+        rows::oldest_ms(&self.connection)
     }
 
     /// Lists the newest `limit` messages of the quarantine, newest first.

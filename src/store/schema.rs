@@ -9,10 +9,11 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{Doing, StoreError};
+use crate::clock::now_ms;
 use crate::config::Synchronous;
 
 /// The newest schema version that this hub knows, kept in `PRAGMA user_version`.
-pub const VERSION: i64 = 2;
+pub const VERSION: i64 = 3;
 
 /// How long SQLite itself waits for another program's lock before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,7 +46,8 @@ CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
 
 /// `source`: who sends. `quarantine`: what could not be read, with its bytes. `delivery`: which QoS 1 and 2
 /// publishes are stored, one row per client and transaction, `marks` being 10 bytes each: packet id, digest. `retained`,
-/// `session` and `session_message`: what the broker keeps over a restart, see `kept`.
+/// `session` and `session_message`: what the broker keeps over a restart, see `kept`. `outbox`: what the upstream is still to
+/// get, and `outbox_total` how much that is, so that nobody has to count it.
 const HUB_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS source (
   id INTEGER PRIMARY KEY,
@@ -87,9 +89,28 @@ CREATE TABLE IF NOT EXISTS session_message (
   packet BLOB NOT NULL,
   PRIMARY KEY (client_id, number)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS outbox (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  received_ms INTEGER NOT NULL,
+  topic TEXT NOT NULL,
+  retain INTEGER NOT NULL,
+  payload BLOB NOT NULL,
+  properties TEXT,
+  lost TEXT
+);
+CREATE TABLE IF NOT EXISTS outbox_total (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  messages INTEGER NOT NULL,
+  bytes INTEGER NOT NULL
+);
 ";
 
-const TABLES: i64 = 8;
+/// Numbers of the outbox begin above the time of its making, Unix milliseconds: upstream, a message is known by its number,
+/// and no database may give out those of one that was there before it.
+const OUTBOX_BEGINS: &str = "INSERT INTO sqlite_sequence(name, seq)
+  SELECT 'outbox', ?1 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'outbox')";
+
+const TABLES: i64 = 10;
 
 /// The hub's own columns on the station's tables. `marks`: 1 the sensor sent no time, 2 its time is far from the
 /// hub's clock, 3 both.
@@ -147,7 +168,7 @@ fn tables(connection: &Connection) -> Result<i64, StoreError> {
         .query_row(
             "SELECT count(*) FROM sqlite_schema WHERE type = 'table'
              AND name IN ('weather_data', 'magnetic_flux_data', 'source', 'quarantine', 'delivery', 'retained', 'session',
-               'session_message')",
+               'session_message', 'outbox', 'outbox_total')",
             [],
             |row| row.get(0),
         )
@@ -174,6 +195,7 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
         }
     }
     transaction.execute_batch(HUB_TABLES).doing(DOING)?;
+    transaction.execute(OUTBOX_BEGINS, [now_ms()]).doing(DOING)?;
     transaction.pragma_update(None, "user_version", VERSION).doing(DOING)?;
     transaction.commit().doing(DOING)
 }
@@ -221,6 +243,23 @@ mod tests {
         connection.execute_batch("DROP TABLE quarantine").unwrap();
         drop(connection);
         assert_eq!(tables(&open(&path, Synchronous::Full, true).unwrap()).unwrap(), TABLES);
+    }
+
+    #[test]
+    fn the_outbox_of_a_new_database_begins_above_the_time_and_keeps_its_numbers_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        let add = |connection: &Connection| {
+            let sql = "INSERT INTO outbox(received_ms, topic, retain, payload) VALUES (1, 'a', 0, x'') RETURNING id";
+            connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        let before = now_ms();
+        let connection = open(&path, Synchronous::Full, true).unwrap();
+        let first = add(&connection);
+        assert!((before + 1..=now_ms() + 1).contains(&first), "{first}");
+        connection.execute_batch("DELETE FROM outbox; PRAGMA user_version = 2").unwrap();
+        drop(connection);
+        assert_eq!(add(&open(&path, Synchronous::Full, true).unwrap()), first + 1);
     }
 
     #[test]

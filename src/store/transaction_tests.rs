@@ -1,23 +1,25 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::reading::{Magnetic, Weather};
-use crate::store::Delivery;
+use crate::reading::{Magnetic, Marks as TimeMarks, Number, Reading, Sample, Weather};
+use crate::store::tables::quarantine_bytes;
+use crate::store::{Delivery, Entry, Forward, Incoming, Lane, Origin, OutboxSettings, Reader};
 
 fn open(path: &Path) -> Database {
-    Database::open(path, Synchronous::Full, 2000, true).unwrap()
+    Database::open(path, Synchronous::Full, 2000, None, true).unwrap()
 }
 
 fn job(entry: Entry, delivery: Option<Delivery>) -> Job {
     let origin =
         Origin { source: "a/weathermeters".into(), client: "esp32".into(), qos: 1, received_ms: 1_759_479_845_999 };
-    let content = Content::Message(Incoming { origin, entry, payload: b"raw bytes".as_slice().into(), delivery });
+    let content =
+        Content::Message(Incoming { origin, entry, payload: b"raw bytes".as_slice().into(), forward: None, delivery });
     Job { content, ticket: None }
 }
 
 fn incoming(job: &mut Job) -> &mut Incoming {
     match &mut job.content {
         Content::Message(message) => message,
-        Content::Kept(_) => panic!("not a message"),
+        Content::Kept(_) | Content::Outbox(_) => panic!("not a message"),
     }
 }
 
@@ -167,5 +169,25 @@ fn the_quarantines_size_is_what_its_rows_say_in_any_alphabet() {
         .connection
         .query_row(concat!("SELECT sum(", quarantine_bytes!(), ") FROM quarantine"), [], |row| row.get(0))
         .unwrap();
-    assert_eq!(database.quarantine_bytes, rows);
+    assert_eq!(database.cached.quarantine_bytes, rows);
+}
+
+#[test]
+fn a_commit_in_doubt_that_holds_nothing_but_outbox_rows_is_found_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let settings = OutboxSettings { bytes_max: 1 << 20, age_max: None, maybe_sent: 0 };
+    let outbox = Arc::new(Outbox::new(settings));
+    let mut database = Database::open(&path, Synchronous::Full, 2000, Some(outbox.clone()), true).unwrap();
+    let mut passing = job(Entry::Passing, None);
+    incoming(&mut passing).forward = Some(Box::new(Forward { topic: "a/b".into(), retain: false, properties: None }));
+    let outcome = database.store(&[passing]).unwrap();
+    let (id, received_ms) = (outbox.newest(), 1_759_479_845_999);
+    let doubt = |id| Doubt { row: RowName { table: "outbox", id, received_ms }, outcome };
+    outbox.doubt();
+    let read = |outbox: &Outbox| Reader::open(&path).unwrap().outbox(outbox, Lane::Backlog, 0, 10, 1000).unwrap().len();
+    assert_eq!(read(&outbox), 0, "what is in doubt is not sent");
+    assert_eq!(database.settle(doubt(id)).unwrap(), Some(outcome));
+    assert_eq!((outbox.added(), read(&outbox)), (2, 1));
+    assert_eq!(database.settle(doubt(id + 1)).unwrap(), None);
 }

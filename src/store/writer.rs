@@ -9,8 +9,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::ErrorCode;
@@ -20,6 +19,8 @@ use tracing::{error, info, warn};
 use super::AckGate;
 use super::error::{Class, StoreError};
 use super::job::{Entry, Job};
+use super::outbox::Outbox;
+use super::progress::Progress;
 use super::queue::Queue;
 use super::transaction::{Database, Doubt, Outcome};
 use crate::clock::now_ms;
@@ -55,62 +56,6 @@ pub struct Settings {
     pub write_failures_max: u32,
 }
 
-/// What the writer has done, read by health and statistics while it works.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Readings stored.
-    pub readings: AtomicU64,
-    /// Messages put into quarantine.
-    pub quarantined: AtomicU64,
-    /// Redeliveries that made no second row.
-    pub duplicates: AtomicU64,
-    /// Old messages dropped from a full quarantine.
-    pub quarantine_dropped: AtomicU64,
-    /// Transactions committed.
-    pub commits: AtomicU64,
-    /// Time spent in transactions that committed, microseconds.
-    pub commit_us: AtomicU64,
-    /// Failed transactions since the last success.
-    pub failures_in_row: AtomicU32,
-    /// Failed transactions in all.
-    pub failures: AtomicU64,
-    /// Whether the store is degraded.
-    pub degraded: AtomicBool,
-    /// When the last transaction committed, Unix milliseconds; 0 before the first.
-    pub last_commit_ms: AtomicI64,
-    /// Steps made: a batch taken, a call to the database begun or ended. While there is work, a thread that makes none hangs.
-    pub steps: AtomicU64,
-    /// Since when a batch is being written, Unix milliseconds; 0 while there is none.
-    pub writing_since_ms: AtomicI64,
-    last_error: Mutex<Option<String>>,
-}
-
-impl Progress {
-    /// Returns the error of the last failed transaction, until one succeeds.
-    pub fn last_error(&self) -> Option<String> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn step(&self) {
-        self.steps.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn set_last_error(&self, error: Option<String>) {
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
-    }
-
-    fn committed(&self, outcome: Outcome, took: Duration) {
-        self.readings.fetch_add(outcome.readings, Ordering::Relaxed);
-        self.quarantined.fetch_add(outcome.quarantined, Ordering::Relaxed);
-        self.duplicates.fetch_add(outcome.duplicates, Ordering::Relaxed);
-        self.quarantine_dropped.fetch_add(outcome.quarantine_dropped, Ordering::Relaxed);
-        self.commits.fetch_add(1, Ordering::Relaxed);
-        self.commit_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.last_commit_ms.store(now_ms(), Ordering::Relaxed);
-        self.writing_since_ms.store(0, Ordering::Relaxed);
-    }
-}
-
 /// How the writer thread ended.
 pub type End = Result<(), StoreError>;
 
@@ -125,12 +70,13 @@ pub struct Writer {
 
 impl Writer {
     /// Opens the database and starts the thread. A database that another program has locked is no error: the thread
-    /// waits for it.
+    /// waits for it. Without `outbox` nothing is forwarded.
     ///
     /// # Errors
     /// Whatever else keeps the database from being opened.
-    pub fn start(settings: Settings, queue: Arc<Queue>) -> Result<Writer, StoreError> {
-        let database = match Database::open(&settings.path, settings.synchronous, settings.quarantine_bytes_max, true) {
+    pub fn start(settings: Settings, queue: Arc<Queue>, outbox: Option<Arc<Outbox>>) -> Result<Writer, StoreError> {
+        let Settings { path, synchronous, quarantine_bytes_max, .. } = &settings;
+        let database = match Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), true) {
             Ok(database) => Some(database),
             Err(error) if is_busy(&error) => {
                 warn!(path = %settings.path.display(), "{error}; the hub starts and waits for it");
@@ -149,6 +95,8 @@ impl Writer {
             database,
             trouble: None,
             rejected_lines: Rate::default(),
+            dropped_lines: Rate::default(),
+            outbox,
             doubt: None,
             last_file: None,
         };
@@ -210,6 +158,8 @@ struct Work {
     database: Option<Database>,
     trouble: Option<Trouble>,
     rejected_lines: Rate,
+    dropped_lines: Rate,
+    outbox: Option<Arc<Outbox>>,
     /// What the last transaction left open whether it happened.
     doubt: Option<Doubt>,
     /// Device and inode of the database that was written last.
@@ -286,6 +236,7 @@ impl Work {
                             "the quarantine is full: its oldest messages were dropped"
                         );
                     }
+                    self.tell_outbox(outcome);
                     return Ok(Some(start.elapsed()));
                 }
                 Err(error) if error.class() == Class::Retry => {
@@ -295,6 +246,22 @@ impl Work {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Says what will not reach the upstream, at a bounded rate.
+    fn tell_outbox(&self, outcome: Outcome) {
+        let Outcome { outbox_dropped: dropped, forwards_refused: refused, .. } = outcome;
+        if dropped > 0 && self.dropped_lines.allows() {
+            let in_all = self.outbox.as_ref().map_or(0, |outbox| outbox.dropped());
+            warn!(
+                dropped,
+                in_all,
+                "the outbox is full, or its messages too old: the oldest were dropped, the upstream will not get them"
+            );
+        }
+        if refused > 0 && self.dropped_lines.allows() {
+            warn!(refused, "the database refused rows of the outbox: the upstream will not get these messages");
         }
     }
 
@@ -312,7 +279,7 @@ impl Work {
                 warn!(%topic, %client, "a message went to quarantine: {reason}: {detail}");
             }
         }
-        let refused = outcome.quarantined.saturating_sub(told);
+        let refused = outcome.quarantined.saturating_sub(told + outcome.set_aside);
         if refused > 0 && self.rejected_lines.allows() {
             warn!(refused, "readings that the database refused went to quarantine: see `stationhub quarantine list`");
         }
@@ -356,7 +323,7 @@ impl Work {
         if !path.exists() {
             return Err(StoreError::Moved { path: path.clone() });
         }
-        let database = Database::open(path, *synchronous, *quarantine_bytes_max, false)?;
+        let database = Database::open(path, *synchronous, *quarantine_bytes_max, self.outbox.clone(), false)?;
         if self.last_file.is_some_and(|last| last != database.file()) {
             warn!(path = %path.display(), "the database is another file than before: readings go into it from now on");
         }

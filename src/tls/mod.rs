@@ -1,10 +1,11 @@
-//! TLS for listeners: files in, rustls' settings out.
+//! TLS for listeners and for the way upstream: files in, rustls' settings out.
 //!
 //! Owns the reading of certificates, keys and certificate authorities, the words for what is wrong with them, and which
-//! of them are in force: they can be read anew while the hub serves. It never opens a socket, and never decides who may
-//! do what.
+//! of a listener's are in force: they can be read anew while the hub serves. It never opens a socket, and never decides
+//! who may do what.
 
 pub mod certificate;
+mod client;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ use rustls::server::{ServerConfig, WebPkiClientVerifier};
 
 use crate::clock::now_ms;
 use crate::reload::{Reload, Reloaded};
+
+pub use self::client::client;
 
 /// Largest file that is read, bytes: a bundle of all public authorities has a fifth of it.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -36,12 +39,12 @@ pub struct Files {
 /// Which of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// [`Files::certificate`].
+    /// The hub's certificate, such as [`Files::certificate`].
     Certificate,
-    /// [`Files::key`].
+    /// Its key, such as [`Files::key`].
     Key,
-    /// [`Files::client_ca`].
-    ClientCa,
+    /// The authorities that the peer's certificate may come from, such as [`Files::client_ca`].
+    Authorities,
 }
 
 /// What is wrong with a file.
@@ -77,6 +80,15 @@ pub enum TlsError {
         /// What it holds.
         what: &'static str,
         /// Why it cannot be used.
+        reason: String,
+    },
+    /// The system trusts nobody.
+    #[error(
+        "the system has no trusted certificate authorities ({reason}); install them (Debian: ca-certificates), or name \
+         the file of the upstream's"
+    )]
+    NoneTrusted {
+        /// What was found instead.
         reason: String,
     },
     /// The key is another certificate's.
@@ -158,14 +170,14 @@ fn read(files: &Files) -> Result<(Arc<ServerConfig>, Vec<String>), Faults> {
     let authorities = match &files.client_ca {
         None => Some(None),
         Some(path) => {
-            let read = authorities(path).map_err(note(Role::ClientCa));
+            let read = authorities(path).map_err(note(Role::Authorities));
             read.map(Some).map_err(|fault| faults.push(fault)).ok()
         }
     };
     let (Some(chain), Some(key), Some(authorities)) = (chain, key, authorities) else {
         return Err(faults);
     };
-    let warnings = warnings(files, &chain);
+    let warnings = out_of_time(&files.certificate, &chain);
     let settings = settings(files, chain, key, authorities).map_err(|fault| vec![fault])?;
     Ok((Arc::new(settings), warnings))
 }
@@ -178,28 +190,33 @@ fn settings(
     authorities: Option<RootCertStore>,
 ) -> Result<ServerConfig, (Role, TlsError)> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let unusable = |role, path: &Path, what, error: &dyn std::fmt::Display| {
-        (role, TlsError::Unusable { path: path.to_owned(), what, reason: error.to_string() })
-    };
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(Role::Key, &files.key, "private key", &error))?;
     let builder = match (authorities, &files.client_ca) {
         (Some(authorities), Some(path)) => {
             let verifier = verifier(authorities, provider)
-                .map_err(|error| unusable(Role::ClientCa, path, "certificate authority", &error))?;
+                .map_err(|error| unusable(Role::Authorities, path, "certificate authority", &error))?;
             builder.with_client_cert_verifier(verifier)
         }
         _ => builder.with_no_client_auth(),
     };
-    builder.with_single_cert(chain, key).map_err(|error| match error {
+    builder.with_single_cert(chain, key).map_err(|error| misfit(&error, &files.certificate, &files.key))
+}
+
+/// Says which file is at fault where a certificate and its key are not taken.
+fn misfit(error: &rustls::Error, certificate: &Path, key: &Path) -> (Role, TlsError) {
+    match error {
         rustls::Error::InconsistentKeys(_) => {
-            let (key, certificate) = (files.key.clone(), files.certificate.clone());
-            (Role::Key, TlsError::Mismatch { key, certificate })
+            (Role::Key, TlsError::Mismatch { key: key.to_owned(), certificate: certificate.to_owned() })
         }
-        rustls::Error::InvalidCertificate(_) => unusable(Role::Certificate, &files.certificate, "certificate", &error),
-        _ => unusable(Role::Key, &files.key, "private key", &error),
-    })
+        rustls::Error::InvalidCertificate(_) => unusable(Role::Certificate, certificate, "certificate", error),
+        _ => unusable(Role::Key, key, "private key", error),
+    }
+}
+
+fn unusable(role: Role, path: &Path, what: &'static str, error: &dyn std::fmt::Display) -> (Role, TlsError) {
+    (role, TlsError::Unusable { path: path.to_owned(), what, reason: error.to_string() })
 }
 
 fn verifier(
@@ -262,11 +279,16 @@ fn file(path: &Path) -> Result<Vec<u8>, TlsError> {
     }
 }
 
+/// Says where the certificates in a file are out of their time; nothing where it cannot be read.
+pub fn warnings(path: &Path) -> Vec<String> {
+    chain(path).map(|chain| out_of_time(path, &chain)).unwrap_or_default()
+}
+
 /// Says where a certificate's time is over, or not come: no error, as a machine without a battery wakes up with a clock
 /// that is wrong.
-fn warnings(files: &Files, chain: &[CertificateDer]) -> Vec<String> {
+fn out_of_time(path: &Path, chain: &[CertificateDer]) -> Vec<String> {
     let now_s = now_ms() / 1000;
-    let path = files.certificate.display();
+    let path = path.display();
     let of = |der: &CertificateDer| {
         let facts = certificate::read(der)?;
         let day = |seconds| jiff::Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default();

@@ -4,13 +4,19 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::let_underscore_must_use)]
 
+pub mod bridged;
+pub mod collector;
+pub mod fake;
+pub mod feeder;
 pub mod hostile;
 pub mod mqtt;
 pub mod packet;
 pub mod paho;
+pub mod proxy;
 pub mod sensor;
 pub mod systemd;
 pub mod tls;
+pub mod upstream;
 pub mod users;
 pub mod v5;
 pub mod watch;

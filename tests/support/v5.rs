@@ -262,7 +262,8 @@ impl Sent {
         packet(first, &[&text(&self.topic)[..], id, &self.properties.bytes(version), &self.payload].concat())
     }
 
-    fn read(version: u8, first: u8, mut rest: &[u8]) -> Sent {
+    /// Reads a PUBLISH.
+    pub fn read(version: u8, first: u8, mut rest: &[u8]) -> Sent {
         let topic = string(&mut rest);
         let qos = first >> 1 & 3;
         let mut id = 0;

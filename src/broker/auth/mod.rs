@@ -144,7 +144,12 @@ impl Auth {
             // Users and rights were replaced since it logged in.
             return Some(Rules::default());
         }
-        self.acl.as_ref().map(|acl| acl.rules(user, client_id))
+        self.rules_inside(user, client_id)
+    }
+
+    /// Returns the rules for a part of the hub that has a user's rights and never logs in; `None` where there are none.
+    fn rules_inside(&self, user: Option<&str>, name: &str) -> Option<Rules> {
+        self.acl.as_ref().map(|acl| acl.rules(user, name))
     }
 }
 

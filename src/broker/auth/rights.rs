@@ -15,6 +15,8 @@ pub struct Rights {
     access: Arc<Access>,
     user: Option<Arc<str>>,
     client_id: Box<str>,
+    /// Whether they are those of a part of the hub, whose user is a name in the rules alone.
+    are_inside: bool,
     /// The generation in which everything is allowed, as it is without rules; 0 for none.
     open_in: AtomicU64,
     known: Mutex<Known>,
@@ -31,7 +33,13 @@ impl Rights {
     /// Makes the rights of a client that was let in.
     pub fn new(access: Arc<Access>, user: Option<Arc<str>>, client_id: &str) -> Arc<Rights> {
         let (open_in, known) = (AtomicU64::new(0), Mutex::default());
-        Arc::new(Rights { access, user, client_id: client_id.into(), open_in, known })
+        Arc::new(Rights { access, user, client_id: client_id.into(), are_inside: false, open_in, known })
+    }
+
+    /// Makes the rights of a part of the hub: those that the rules give to `user`, who need not be one that logs in.
+    pub fn inside(access: Arc<Access>, user: &str, name: &str) -> Arc<Rights> {
+        let (open_in, known) = (AtomicU64::new(0), Mutex::default());
+        Arc::new(Rights { access, user: Some(user.into()), client_id: name.into(), are_inside: true, open_in, known })
     }
 
     /// Returns the user's name for a log line.
@@ -67,7 +75,9 @@ impl Rights {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.generation != generation {
             let (generation, auth) = self.access.current();
-            let rules = auth.rules(self.user.as_deref(), &self.client_id).map(Arc::new);
+            let (user, client_id) = (self.user.as_deref(), &self.client_id);
+            let rules = if self.are_inside { auth.rules_inside(user, client_id) } else { auth.rules(user, client_id) };
+            let rules = rules.map(Arc::new);
             if rules.is_none() {
                 self.open_in.store(generation, Ordering::Relaxed);
             }

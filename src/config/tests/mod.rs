@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bridge;
 mod broker;
 mod tls;
 
@@ -156,8 +157,8 @@ fn flags_win_over_environment_over_file_over_defaults() {
 #[test]
 fn unknown_keys_are_errors_with_the_key_that_was_probably_meant() {
     let case = Case::new(
-        "colour = 1\n[store]\npaht = \"x\"\nqueue_bytes = 1\n[bridge]\n[http]\nListen = \"\"\n\"a.b\" = 1\n\
-         [[ingest.route]]\nkind = \"weather\"\nlevel = \"a\"\nqos = 1\n",
+        "colour = 1\n[store]\npaht = \"x\"\nqueue_bytes = 1\n[brigde]\n[http]\nListen = \"\"\n\"a.b\" = 1\n\
+         [[ingest.route]]\nkind = \"weather\"\nlevel = \"a\"\nshape = 1\n",
     );
     let case =
         case.env("STATIONHUB_STORE__PTH", "y").env("STATIONHUB_X", "1").env("STATIONHUB_A-B", "1").env("OTHER", "1");
@@ -169,11 +170,11 @@ fn unknown_keys_are_errors_with_the_key_that_was_probably_meant() {
             "environment STATIONHUB_A-B: a-b: unknown key",
             "environment STATIONHUB_STORE__PTH: store.pth: unknown key; did you mean store.path?",
             "environment STATIONHUB_X: x: unknown key",
-            "hub.toml: bridge: unknown key",
+            "hub.toml: brigde: unknown key; did you mean bridge?",
             "hub.toml: colour: unknown key",
             "hub.toml: http.Listen: unknown key; keys are lower-case letters, digits and underscores",
             "hub.toml: http.a.b: unknown key; keys are lower-case letters, digits and underscores",
-            "hub.toml: ingest.route[0].qos: unknown key",
+            "hub.toml: ingest.route[0].shape: unknown key",
             "hub.toml: store.paht: unknown key; did you mean store.path?",
             "hub.toml: store.queue_bytes: unknown key; did you mean ingest.queue_bytes?",
         ]

@@ -4,10 +4,10 @@ use std::fs;
 
 use rcgen::{CertificateParams, CertifiedKey, KeyPair, generate_simple_self_signed};
 
-use super::{BUILT_IN, Case};
+use super::{BUILT_IN, Case, same};
 
 /// Returns a certificate of the hub's and its key, PEM.
-fn certificate() -> (String, String) {
+pub(super) fn certificate() -> (String, String) {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     (cert.pem(), signing_key.serialize_pem())
 }
@@ -82,6 +82,40 @@ fn a_certificate_out_of_its_time_is_a_warning_and_no_error() {
         let text = case.config().effective();
         assert!(text.lines().any(|line| line.starts_with("# warning: ") && line.contains(said)), "{text}");
     }
+}
+
+#[test]
+fn certificates_for_the_upstream_are_read_and_each_fault_is_told_under_its_key() {
+    let case = Case::new(
+        "[bridge]\nurl = \"mqtts://up.example\"\nca = \"ca.pem\"\nclient_cert = \"hub.pem\"\nclient_key = \"hub.key\"\n",
+    );
+    let errors = case.errors();
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    for (error, (key, file)) in
+        errors.iter().zip([("ca", "ca.pem"), ("client_cert", "hub.pem"), ("client_key", "hub.key")])
+    {
+        assert!(error.starts_with(&format!("hub.toml: bridge.{key}: {file} cannot be read: ")), "{error}");
+    }
+    let (pem, key) = certificate();
+    for (name, text) in [("ca.pem", &pem), ("hub.pem", &pem), ("hub.key", &certificate().1)] {
+        fs::write(case.path(name), text).unwrap();
+    }
+    let errors = case.errors();
+    assert_eq!(errors, ["hub.toml: bridge.client_key: hub.key is not the key of the certificate in hub.pem"]);
+    fs::write(case.path("hub.key"), key).unwrap();
+    let config = case.config();
+    let files = config.bridge.as_ref().unwrap().tls.clone().unwrap();
+    assert_eq!(files.ca, Some(case.path("ca.pem")));
+    same(&config, &Case::new(&config.effective()).config());
+    assert_eq!(config.warnings().count(), 0);
+
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    fs::write(case.path("hub.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(case.path("hub.key"), key.serialize_pem()).unwrap();
+    let warnings: Vec<String> = case.config().warnings().cloned().collect();
+    assert!(warnings[0].starts_with("bridge.client_cert: ") && warnings[0].contains("expired on"), "{warnings:?}");
 }
 
 #[test]

@@ -1,0 +1,221 @@
+//! What the writer remembers of the database beside its connection, so that a message costs no look-up.
+//!
+//! Owns the numbers of the sources, the delivery marks, the size of the quarantine and the totals of the outbox, and keeps
+//! them in step with the file: a transaction's changes are taken over when it has committed, and forgotten when it is
+//! rolled back. It never begins or ends one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::delivery::{Bounds, Marks};
+use super::error::{Class, Doing, StoreError};
+use super::job::{Entry, Incoming, Origin};
+use super::outbox::rows::Rows;
+use super::outbox::{Outbox, OutboxChange};
+use super::tables::{CreatedAt, Inserted, Tables, quarantine_bytes};
+use super::transaction::Outcome;
+use crate::reading::SourceId;
+
+/// Sources that get a number of their own; readings of further ones are stored without.
+const SOURCES_MAX: usize = 4096;
+
+/// What is remembered.
+#[derive(Debug)]
+pub(super) struct Cached {
+    sources: HashMap<SourceId, i64>,
+    sources_staged: Vec<SourceId>,
+    marks: Marks,
+    pub(super) quarantine_bytes: i64,
+    quarantine_bytes_committed: i64,
+    quarantine_bytes_max: i64,
+    created_at: CreatedAt,
+    outbox: Option<Rows>,
+}
+
+/// Names a row beyond doubt: its number may be another's after a rollback, its time of receipt may be a neighbour's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RowName {
+    pub(super) table: &'static str,
+    pub(super) id: i64,
+    pub(super) received_ms: i64,
+}
+
+impl Cached {
+    /// Reads it.
+    pub(super) fn load(
+        connection: &Connection,
+        quarantine_bytes_max: u64,
+        outbox: Option<Arc<Outbox>>,
+    ) -> Result<Cached, StoreError> {
+        let quarantine_bytes = connection
+            .query_row(concat!("SELECT coalesce(sum(", quarantine_bytes!(), "), 0) FROM quarantine"), [], |row| {
+                row.get(0)
+            })
+            .doing("cannot read the quarantine")?;
+        Ok(Cached {
+            sources: load_sources(connection)?,
+            sources_staged: Vec::new(),
+            marks: Marks::load(connection, Bounds::default())?,
+            quarantine_bytes,
+            quarantine_bytes_committed: quarantine_bytes,
+            quarantine_bytes_max: i64::try_from(quarantine_bytes_max).unwrap_or(i64::MAX),
+            created_at: CreatedAt::default(),
+            outbox: outbox.map(|outbox| Rows::load(connection, outbox)).transpose()?,
+        })
+    }
+
+    /// Returns the rows of the outbox; `None` where nothing is forwarded.
+    pub(super) fn outbox(&mut self) -> Option<&mut Rows> {
+        self.outbox.as_mut()
+    }
+
+    /// Adds a message's rows; returns the name of one of them, `None` where it was stored before.
+    pub(super) fn store(
+        &mut self,
+        connection: &Connection,
+        tables: &mut Tables<'_>,
+        message: &Incoming,
+        outcome: &mut Outcome,
+    ) -> Result<Option<RowName>, StoreError> {
+        let Incoming { origin, delivery, entry, .. } = message;
+        if let Some(delivery) = *delivery {
+            if self.marks.knows(&origin.client, delivery) {
+                outcome.duplicates += 1;
+                return Ok(None);
+            }
+            self.marks.stage(&origin.client, delivery);
+        }
+        let row = |table, id| Some(RowName { table, id, received_ms: origin.received_ms });
+        let waiting = self.forward(connection, tables, message, outcome)?;
+        if let (Entry::Passing, Some(id)) = (entry, waiting) {
+            return Ok(row("outbox", id));
+        }
+        let source = match entry {
+            Entry::Reading(_) | Entry::Rejected { .. } => self.source_number(tables, origin)?,
+            Entry::Passing => None,
+        };
+        let table = match tables.insert(message, source, &mut self.created_at)? {
+            Inserted::Reading { table } => {
+                outcome.readings += 1;
+                table
+            }
+            Inserted::Quarantined { bytes } => {
+                outcome.quarantined += 1;
+                self.quarantine_bytes += bytes;
+                "quarantine"
+            }
+        };
+        Ok(row(table, connection.last_insert_rowid()))
+    }
+
+    /// Adds a message to the outbox, where it is forwarded; returns its number there. `None` also where the database refuses
+    /// the row.
+    fn forward(
+        &mut self,
+        connection: &Connection,
+        tables: &mut Tables<'_>,
+        message: &Incoming,
+        outcome: &mut Outcome,
+    ) -> Result<Option<i64>, StoreError> {
+        let (Some(forward), Some(rows), Some(insert)) = (&message.forward, &mut self.outbox, tables.outbox()) else {
+            return Ok(None);
+        };
+        match rows.insert(connection, insert, message, forward) {
+            Ok(id) => {
+                outcome.forwarded += 1;
+                Ok(Some(id))
+            }
+            Err(error) if error.class() == Class::Reject => {
+                outcome.forwards_refused += 1;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the changes of the outbox that the bridge asks for.
+    pub(super) fn change_outbox(
+        &mut self,
+        connection: &Connection,
+        changes: &[OutboxChange],
+        outcome: &mut Outcome,
+    ) -> Result<(), StoreError> {
+        let Some(rows) = &mut self.outbox else { return Ok(()) };
+        let aside = rows.apply(connection, changes)?;
+        outcome.quarantined += aside.messages;
+        outcome.set_aside += aside.messages;
+        self.quarantine_bytes += aside.bytes;
+        Ok(())
+    }
+
+    /// Writes what a transaction has to hold beside its messages, and drops what is beyond the bounds of the quarantine.
+    pub(super) fn finish(&mut self, connection: &Connection, outcome: &mut Outcome) -> Result<(), StoreError> {
+        self.marks.write(connection)?;
+        outcome.quarantine_dropped = self.trim_quarantine(connection)?;
+        self.outbox.as_ref().map_or(Ok(()), |rows| rows.write_totals(connection))
+    }
+
+    /// Takes over the transaction's changes: it has committed.
+    pub(super) fn committed(&mut self) {
+        self.marks.committed();
+        self.sources_staged.clear();
+        self.quarantine_bytes_committed = self.quarantine_bytes;
+        if let Some(rows) = &mut self.outbox {
+            rows.committed();
+        }
+    }
+
+    /// Forgets the transaction's changes: it was rolled back.
+    pub(super) fn rolled_back(&mut self) {
+        self.marks.rolled_back();
+        self.quarantine_bytes = self.quarantine_bytes_committed;
+        for source in self.sources_staged.drain(..) {
+            self.sources.remove(&source);
+        }
+        if let Some(rows) = &mut self.outbox {
+            rows.rolled_back();
+        }
+    }
+
+    fn source_number(&mut self, tables: &mut Tables<'_>, origin: &Origin) -> Result<Option<i64>, StoreError> {
+        if let Some(&number) = self.sources.get(&origin.source) {
+            return Ok(Some(number));
+        }
+        if self.sources.len() >= SOURCES_MAX {
+            return Ok(None);
+        }
+        let number = tables.insert_source(origin)?;
+        self.sources.insert(origin.source.clone(), number);
+        self.sources_staged.push(origin.source.clone());
+        Ok(Some(number))
+    }
+
+    /// Drops the oldest messages of the quarantine beyond its bound, and tells how many.
+    fn trim_quarantine(&mut self, connection: &Connection) -> Result<u64, StoreError> {
+        let mut dropped = 0;
+        while self.quarantine_bytes > self.quarantine_bytes_max {
+            let bytes: Option<i64> = connection
+                .prepare_cached(concat!(
+                    "DELETE FROM quarantine WHERE id = (SELECT min(id) FROM quarantine) RETURNING ",
+                    quarantine_bytes!()
+                ))
+                .and_then(|mut delete| delete.query_map([], |row| row.get(0))?.next().transpose())
+                .doing("cannot drop from the quarantine")?;
+            match bytes {
+                Some(bytes) => self.quarantine_bytes -= bytes,
+                None => self.quarantine_bytes = 0,
+            }
+            dropped += 1;
+        }
+        Ok(dropped)
+    }
+}
+
+fn load_sources(connection: &Connection) -> Result<HashMap<SourceId, i64>, StoreError> {
+    const DOING: &str = "cannot read the sources";
+    let mut statement = connection.prepare("SELECT topic, id FROM source").doing(DOING)?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?.into(), row.get(1)?))).doing(DOING)?;
+    rows.collect::<Result<_, _>>().doing(DOING)
+}

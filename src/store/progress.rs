@@ -1,0 +1,66 @@
+//! What the writer has done, for health and statistics.
+//!
+//! Owns the counters. It never decides anything by them.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::transaction::Outcome;
+use crate::clock::now_ms;
+
+/// What the writer has done, read by health and statistics while it works.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Readings stored.
+    pub readings: AtomicU64,
+    /// Messages put into quarantine.
+    pub quarantined: AtomicU64,
+    /// Redeliveries that made no second row.
+    pub duplicates: AtomicU64,
+    /// Old messages dropped from a full quarantine.
+    pub quarantine_dropped: AtomicU64,
+    /// Transactions committed.
+    pub commits: AtomicU64,
+    /// Time spent in transactions that committed, microseconds.
+    pub commit_us: AtomicU64,
+    /// Failed transactions since the last success.
+    pub failures_in_row: AtomicU32,
+    /// Failed transactions in all.
+    pub failures: AtomicU64,
+    /// Whether the store is degraded.
+    pub degraded: AtomicBool,
+    /// When the last transaction committed, Unix milliseconds; 0 before the first.
+    pub last_commit_ms: AtomicI64,
+    /// Steps made: a batch taken, a call to the database begun or ended. While there is work, a thread that makes none hangs.
+    pub steps: AtomicU64,
+    /// Since when a batch is being written, Unix milliseconds; 0 while there is none.
+    pub writing_since_ms: AtomicI64,
+    last_error: Mutex<Option<String>>,
+}
+
+impl Progress {
+    /// Returns the error of the last failed transaction, until one succeeds.
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_last_error(&self, error: Option<String>) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    pub(super) fn committed(&self, outcome: Outcome, took: Duration) {
+        self.readings.fetch_add(outcome.readings, Ordering::Relaxed);
+        self.quarantined.fetch_add(outcome.quarantined, Ordering::Relaxed);
+        self.duplicates.fetch_add(outcome.duplicates, Ordering::Relaxed);
+        self.quarantine_dropped.fetch_add(outcome.quarantine_dropped, Ordering::Relaxed);
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.commit_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.last_commit_ms.store(now_ms(), Ordering::Relaxed);
+        self.writing_since_ms.store(0, Ordering::Relaxed);
+    }
+}
