@@ -1,6 +1,7 @@
 //! The `stationhub` command: arguments in, exit code out.
 
 use std::io::{IsTerminal, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -93,6 +94,7 @@ fn runtime() -> anyhow::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(workers)
         .max_blocking_threads(16)
+        .thread_name("hub-worker")
         .enable_all()
         .build()
         .context("cannot start the hub's threads")
@@ -101,9 +103,10 @@ fn runtime() -> anyhow::Result<Runtime> {
 fn run(config: Config, flags: Flags) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let reread = Arc::new(move || Config::load(&flags, std::env::vars_os()));
-    let ended = runtime.block_on(hub::run(config, reread));
+    let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(hub::run(config, reread))));
     // A thread that is stuck in the system must not keep the hub from ending.
     runtime.shutdown_background();
+    let ended = ended.map_err(|_| anyhow::Error::msg("the hub's main task panicked; its log says where"))?;
     // Its words name their cause already.
     ended.map_err(|error| anyhow::Error::msg(error.to_string()))
 }

@@ -175,4 +175,5 @@ fn rules_are_read_anew_on_sighup_and_a_wrong_file_leaves_the_old_ones_in_force()
     sensor.says(-1.0);
     let ids = expect(&hook, &[":firing", ":resolved", ":firing", ":resolved", ":firing"]);
     assert!(ids[4].starts_with("farm:ice:"), "{ids:?}");
+    assert!(hub.said_since(0, &["alerts.rule:", "needs a restart"]).is_empty(), "it took effect at once");
 }

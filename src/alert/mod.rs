@@ -192,12 +192,9 @@ impl Alerts {
     async fn watch(
         &self,
         mut issues: watch::Receiver<Option<Arc<[Issue]>>>,
-        readings: Option<mpsc::Receiver<Measured>>,
+        readings: &mut mpsc::Receiver<Measured>,
         stop: CancellationToken,
     ) {
-        // Without a rule about readings, none ever comes.
-        let (_unused, silence) = mpsc::channel(1);
-        let mut readings = readings.unwrap_or(silence);
         let mut repeat_look = tokio::time::interval(REPEAT_LOOK_INTERVAL);
         repeat_look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::Alerts;
-use crate::reload::{Reload, Reloaded, Reread};
+use crate::reload::{Reload, Reloaded};
+use crate::settings::Reread;
 
 /// The rules, and where they are read.
 pub struct RulesAnew {
@@ -23,10 +24,9 @@ impl RulesAnew {
 
 impl Reload for RulesAnew {
     fn reload(&self) -> Result<Reloaded, String> {
-        let config = (self.reread)().map_err(|errors| {
-            let texts: Vec<String> = errors.problems().iter().map(|problem| problem.to_string()).collect();
-            format!("rules of alerts: {}", texts.join("; ").escape_debug())
-        })?;
+        // What is wrong with it is told by those who own the file.
+        let config = (self.reread)()
+            .map_err(|_| "the rules of alerts are left alone while the configuration is wrong".to_owned())?;
         self.alerts.replace_rules(&config.alerts).map_err(|error| format!("rules of alerts: {error}"))?;
         let what = match config.alerts.rules.len() {
             1 => "1 rule of the alerts".to_owned(),

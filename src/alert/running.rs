@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -18,6 +18,7 @@ use crate::broker::inside::Inside;
 use crate::config;
 use crate::health::checks::Issue;
 use crate::store::{KeptAlerts, Measured, Queue, Reader, Tap};
+use crate::tasks::{self, Name};
 
 /// How long the start may wait for what is kept of alerts.
 const KEPT_READ_TIME_MAX: Duration = Duration::from_secs(5);
@@ -76,13 +77,25 @@ impl Running {
         };
         if in_use {
             let stop_writing = running.stop_writing.clone();
-            running.writing.spawn(async move { ledger.run(stop_writing).await });
+            tasks::lasting(&running.writing, Name::Part("alerts ledger"), stop_writing.clone(), move || {
+                let (ledger, stop) = (ledger.clone(), stop_writing.clone());
+                async move { ledger.run(stop).await }
+            });
             for outlet in &alerts.outlets {
                 let (outlet, stop) = (outlet.clone(), running.stop.clone());
-                running.tasks.spawn(async move { outlet.run(stop).await });
+                tasks::lasting(&running.tasks, Name::Part("alerts channel"), stop.clone(), move || {
+                    let (outlet, stop) = (outlet.clone(), stop.clone());
+                    async move { outlet.run(stop).await }
+                });
             }
             let stop = running.stop.clone();
-            running.tasks.spawn(async move { alerts.watch(issues, readings, stop).await });
+            // Without a tap, none ever comes.
+            let readings = Arc::new(Mutex::new(readings.unwrap_or_else(|| mpsc::channel(1).1)));
+            tasks::lasting(&running.tasks, Name::Part("alerts"), stop.clone(), move || {
+                let (alerts, issues, readings) = (alerts.clone(), issues.clone(), readings.clone());
+                let stop = stop.clone();
+                async move { alerts.watch(issues, &mut *readings.lock().await, stop).await }
+            });
         }
         running
     }
@@ -113,7 +126,7 @@ async fn read_kept(database: &Path) -> KeptAlerts {
     let deadline = Instant::now() + KEPT_READ_TIME_MAX;
     loop {
         let path = database.to_owned();
-        let read = tokio::task::spawn_blocking(move || Reader::open(&path)?.alerts()).await;
+        let read = tasks::blocking(Name::Part("start"), move || Reader::open(&path)?.alerts()).await;
         match read {
             Ok(Ok(kept)) => return kept,
             Ok(Err(error)) if Instant::now() >= deadline => {

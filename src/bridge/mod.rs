@@ -48,6 +48,7 @@ use crate::broker::inside::Inside;
 use crate::config;
 use crate::log::Rate;
 use crate::store::{Outbox, Queue};
+use crate::tasks::{self, Name};
 
 pub use self::state::{Standing, State};
 
@@ -104,7 +105,7 @@ impl Bridge {
             getpriority_process(None)
                 .and_then(|priority| setpriority_process(None, priority + NICENESS))
                 .unwrap_or_else(|error| debug!("the bridge does not step back: {error}"));
-            runtime.block_on(running);
+            runtime.block_on(tasks::part("bridge", running));
             runtime.shutdown_background();
             end.send(()).unwrap_or(());
         })?;
@@ -125,6 +126,10 @@ impl Bridge {
     /// Lets what is on its way arrive, has the store told, and says goodbye, all within a deadline.
     pub async fn stop(mut self) {
         self.stop.cancel();
+        if self.ended.is_terminated() {
+            // It has ended by itself, and a channel that has brought its word panics when it is asked for another.
+            return;
+        }
         if tokio::time::timeout(STOP_TIME_MAX, &mut self.ended).await.is_err() {
             warn!("the bridge did not stop in time; what was on its way is sent again at the next start");
         }
@@ -233,7 +238,8 @@ impl Lasting {
         let again = if self.unreleased { self.released_first() } else { self.window.again() };
         self.state.repeated.fetch_add(again.len() as u64, Ordering::Relaxed);
         let (link, arrivals) = Link::open(settings, again);
-        let mut bringing = tokio::spawn(down.clone().bring(arrivals, link.sender.clone()));
+        let mut bringing =
+            tokio::spawn(tasks::named(Name::Part("bridge, down"), down.clone().bring(arrivals, link.sender.clone())));
         let end = Conversation::new(self, link).hold(stop).await;
         self.suspect(&end);
         self.window.lost();
@@ -346,7 +352,7 @@ impl Lasting {
 
 /// Reads what a connection needs, anew each time.
 async fn connection(wanted: config::Bridge) -> Result<Settings, Loss> {
-    let read = tokio::task::spawn_blocking(move || {
+    let read = tasks::blocking(Name::Part("bridge"), move || {
         Ok(Settings {
             login: login(&wanted)?,
             tls: wanted.tls.as_ref().map(client_settings).transpose()?,

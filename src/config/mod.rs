@@ -6,6 +6,7 @@
 mod alerting;
 pub mod alerts;
 mod bridge;
+mod changes;
 mod channels;
 mod effective;
 mod error;

@@ -29,6 +29,7 @@ use crate::config;
 use crate::ingest::Ingest;
 use crate::store::Progress;
 use crate::store::{Queue, Reader};
+use crate::tasks::{self, Name};
 
 /// How long the canary and a read may take.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(2);
@@ -149,7 +150,19 @@ impl Health {
         info!("Final statistics, after {} s: {line}", ran.as_secs());
     }
 
-    fn figures(&self) -> Figures {
+    /// Returns how many steps the writer has made, and whether it has nothing to do.
+    pub fn writer_moves(&self) -> (u64, bool) {
+        let Watched { progress, queue, .. } = &self.watched;
+        (progress.steps.load(Ordering::Relaxed), queue.jobs() == 0)
+    }
+
+    /// Sends a message round through the router; tells whether it came back within `deadline`.
+    pub async fn call_router(&self, deadline: Duration) -> bool {
+        self.watched.canary.round_trip(deadline).await.is_ok()
+    }
+
+    /// Returns what was counted since the start, and what is there now.
+    pub fn figures(&self) -> Figures {
         let Watched { progress, queue, counters, ingest, canary, bridge, .. } = &self.watched;
         let upstream = bridge.as_ref().map(|bridge| (bridge.state.standing(), (bridge.backlog)()));
         let of_bridge = |count: fn(&Standing) -> u64| upstream.as_ref().map_or(0, |(standing, _)| count(standing));
@@ -196,7 +209,7 @@ impl Health {
         let Watched { progress, queue, canary, database, bridge, .. } = &self.watched;
         let path = database.clone();
         let oldest_ms = bridge.as_ref().map(|bridge| bridge.oldest_ms.clone());
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = tasks::blocking(Name::Part("health"), move || {
             let disk = look_at(&path);
             Disk { oldest_ms: oldest_ms.and_then(|read| read()), ..disk }
         });

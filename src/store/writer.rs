@@ -26,6 +26,7 @@ use super::tap::Tap;
 use super::transaction::{Database, Doubt, Outcome};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
+use crate::fault;
 use crate::log::Rate;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -105,6 +106,8 @@ impl Writer {
         std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
+                // Also by a panic: nobody waits for room that nobody gives back.
+                let _closed = CloseAtEnd(work.queue.clone());
                 let result = work.run();
                 work.queue.close();
                 end.send(result).unwrap_or(());
@@ -139,6 +142,14 @@ impl Writer {
             Ok(end) => end.ok(),
             Err(_) => Some(Err(StoreError::Stuck)),
         }
+    }
+}
+
+struct CloseAtEnd(Arc<Queue>);
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -186,6 +197,7 @@ impl Work {
                 break;
             }
             waited = start.elapsed();
+            self.progress.step();
             self.progress.writing_since_ms.store(now_ms(), Ordering::Relaxed);
             let took = match self.store(&batch) {
                 Ok(Some(took)) => took,
@@ -209,7 +221,11 @@ impl Work {
     fn store(&mut self, batch: &[Job]) -> Result<Option<Duration>, StoreError> {
         loop {
             let start = Instant::now();
-            match self.attempt(batch) {
+            fault::hang("store-writer");
+            fault::panic("store-writer");
+            let attempt = self.attempt(batch);
+            self.progress.step();
+            match attempt {
                 Ok(outcome) => {
                     self.progress.committed(outcome, start.elapsed());
                     self.recovered();
@@ -283,6 +299,8 @@ impl Work {
             Some(database) => database,
             None => self.reopen()?,
         };
+        // To open it may have taken as long as SQLite waits for a lock.
+        self.progress.step();
         if self.queue.is_closed() {
             database.hurry()?;
         }

@@ -15,6 +15,7 @@ pub mod packet;
 pub mod paho;
 pub mod proxy;
 pub mod sensor;
+pub mod systemd;
 pub mod tls;
 pub mod upstream;
 pub mod users;
@@ -128,7 +129,8 @@ impl Site {
         command
     }
 
-    /// Returns `run` on a disk whose syncs fail or are slow, as FAILSYNC and SLOWSYNC_MS in its environment say.
+    /// Returns `run` on a disk whose syncs fail, hang or are slow, as FAILSYNC, HANGSYNC and SLOWSYNC_MS in its environment
+    /// say.
     pub fn run_command_on_a_bad_disk(&self) -> Command {
         let shim = self.file("failsync.so");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/failsync.c");

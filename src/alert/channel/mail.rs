@@ -15,6 +15,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use super::super::error::AlertError;
 use super::super::message::Message;
 use crate::config::alerts::{Mail, MailTls};
+use crate::tasks::{self, Name};
 
 type Transport = AsyncSmtpTransport<Tokio1Executor>;
 
@@ -36,7 +37,7 @@ impl Post {
         let letter = self.letter(message)?;
         let mail = self.mail.clone();
         // Passwords and authorities are files that may have changed.
-        let transport = tokio::task::spawn_blocking(move || transport(&mail)).await;
+        let transport = tasks::blocking(Name::Part("alerts channel"), move || transport(&mail)).await;
         let transport = transport.map_err(|error| AlertError::File(error.to_string()))??;
         let server = || format!("{}:{}", self.mail.host, self.mail.port);
         match transport.send(letter).await {

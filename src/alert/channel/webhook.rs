@@ -19,6 +19,7 @@ use super::super::error::AlertError;
 use super::super::message::Message;
 use crate::config::alerts::Webhook;
 use crate::config::template::Escape;
+use crate::tasks::{self, Name};
 use crate::tls;
 
 /// How much of an answer is read, bytes.
@@ -53,7 +54,7 @@ impl Hook {
         }
         // The files may have changed, and asking for them may take a while.
         let ca = self.webhook.ca.clone();
-        let settings = tokio::task::spawn_blocking(move || tls::client(ca.as_deref(), None)).await;
+        let settings = tasks::blocking(Name::Part("alerts channel"), move || tls::client(ca.as_deref(), None)).await;
         let settings = settings.map_err(|error| AlertError::File(error.to_string()))?;
         let settings = settings.map_err(|faults| {
             let texts: Vec<String> = faults.iter().map(|(_, fault)| fault.to_string()).collect();

@@ -26,9 +26,12 @@ use super::outgoing::Outgoing;
 use super::window::Again;
 use crate::config::Protocol;
 use crate::store::Properties;
+use crate::tasks::{self, Name};
 
 /// How long it may take from the look-up of the name to the CONNACK.
 pub(super) const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// The task that speaks to the upstream.
+const LINK: Name = Name::Part("bridge, link");
 /// Events that may wait for the bridge; then the connection is not read.
 const EVENTS_MAX: usize = 512;
 /// Messages from the upstream that may wait to be published locally; then the connection is not read.
@@ -177,11 +180,11 @@ impl Link {
         let (sender, task) = match settings.protocol {
             Protocol::V4 => {
                 let (sender, dialect) = v4::open(settings);
-                (sender, tokio::spawn(poll(dialect, again, qos, events, arrivals)))
+                (sender, tokio::spawn(tasks::named(LINK, poll(dialect, again, qos, events, arrivals))))
             }
             Protocol::V5 => {
                 let (sender, dialect) = v5::open(settings);
-                (sender, tokio::spawn(poll(dialect, again, qos, events, arrivals)))
+                (sender, tokio::spawn(tasks::named(LINK, poll(dialect, again, qos, events, arrivals))))
             }
         };
         (Link { sender, events: events_out, task }, arrivals_out)
