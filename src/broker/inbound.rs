@@ -25,6 +25,7 @@ use super::pen::Outlet;
 use super::received::Came;
 use super::registry::Holding;
 use super::wire::{self, Ack, AckKind, Connect, Disconnect, Packet, Publish, QoS, Version};
+use crate::fault;
 use crate::ingest::{Arrival, Routed};
 use crate::store::{AckGate, Job, Ticket};
 use crate::topic;
@@ -224,6 +225,7 @@ impl Inbound {
         let broker = self.broker.clone();
         Counters::add(&broker.counters.received, 1);
         self.resolve_alias(&mut publish)?;
+        fault::panic(&publish.topic);
         if publish.retain && broker.limits.retained_messages == 0 && self.terms.version == Version::V5 {
             let text = "it wants a message retained, and broker.limits.retained_messages allows none";
             return Err(End::violation(code::RETAIN_NOT_SUPPORTED, text));

@@ -24,7 +24,8 @@ const STATION_NAME_CHARS_MAX: usize = 64;
 
 /// Accepts the names of all sections.
 pub(super) fn accept(reader: &mut Reader) {
-    for section in ["station", "broker", "broker.limits", "ingest", "store", "health", "stats", "bridge", "http", "log"]
+    for section in
+        ["station", "broker", "broker.limits", "ingest", "store", "health", "stats", "bridge", "alerts", "http", "log"]
     {
         reader.section(section);
     }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, access, statvfs};
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -28,6 +29,7 @@ use crate::config;
 use crate::ingest::Ingest;
 use crate::store::Progress;
 use crate::store::{Queue, Reader};
+use crate::tasks::{self, Name};
 
 /// How long the canary and a read may take.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(2);
@@ -56,6 +58,7 @@ pub struct Health {
     thresholds: Thresholds,
     started: Instant,
     rates: Mutex<Rates>,
+    found: watch::Sender<Option<Arc<[Issue]>>>,
 }
 
 /// What `status` and `/healthz` answer.
@@ -89,7 +92,13 @@ impl Health {
         let thresholds =
             Thresholds { write_silence: settings.write_silence, write_failures_max: settings.write_failures_max };
         let started = Instant::now();
-        Health { watched, thresholds, started, rates: Mutex::new(Rates::begin(started)) }
+        let found = watch::Sender::new(None);
+        Health { watched, thresholds, started, rates: Mutex::new(Rates::begin(started)), found }
+    }
+
+    /// Returns what is wrong, as of the last look at an interval's end; `None` before the first.
+    pub fn issues(&self) -> watch::Receiver<Option<Arc<[Issue]>>> {
+        self.found.subscribe()
     }
 
     /// Checks everything now.
@@ -110,11 +119,12 @@ impl Health {
         }
     }
 
-    /// Logs what is wrong every `interval`, and that it is over.
+    /// Logs what is wrong every `interval`, and that it is over, and passes it on to who watches.
     pub async fn watch(&self, interval: Duration, stop: CancellationToken) {
         let mut ill_since: Option<Instant> = None;
         while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
             let Some(report) = stop.run_until_cancelled(self.report()).await else { return };
+            self.found.send_replace(Some(report.issues.as_slice().into()));
             if !report.issues.is_empty() {
                 ill_since.get_or_insert_with(Instant::now);
                 let texts: Vec<&str> = report.issues.iter().map(|issue| issue.text.as_str()).collect();
@@ -140,7 +150,19 @@ impl Health {
         info!("Final statistics, after {} s: {line}", ran.as_secs());
     }
 
-    fn figures(&self) -> Figures {
+    /// Returns how many steps the writer has made, and whether it has nothing to do.
+    pub fn writer_moves(&self) -> (u64, bool) {
+        let Watched { progress, queue, .. } = &self.watched;
+        (progress.steps.load(Ordering::Relaxed), queue.jobs() == 0)
+    }
+
+    /// Sends a message round through the router; tells whether it came back within `deadline`.
+    pub async fn call_router(&self, deadline: Duration) -> bool {
+        self.watched.canary.round_trip(deadline).await.is_ok()
+    }
+
+    /// Returns what was counted since the start, and what is there now.
+    pub fn figures(&self) -> Figures {
         let Watched { progress, queue, counters, ingest, canary, bridge, .. } = &self.watched;
         let upstream = bridge.as_ref().map(|bridge| (bridge.state.standing(), (bridge.backlog)()));
         let of_bridge = |count: fn(&Standing) -> u64| upstream.as_ref().map_or(0, |(standing, _)| count(standing));
@@ -187,7 +209,7 @@ impl Health {
         let Watched { progress, queue, canary, database, bridge, .. } = &self.watched;
         let path = database.clone();
         let oldest_ms = bridge.as_ref().map(|bridge| bridge.oldest_ms.clone());
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = tasks::blocking(Name::Part("health"), move || {
             let disk = look_at(&path);
             Disk { oldest_ms: oldest_ms.and_then(|read| read()), ..disk }
         });

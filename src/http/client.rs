@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
-use hyper::{Request, header};
+use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
@@ -14,6 +14,8 @@ use super::socket::Way;
 use crate::health::bridge::{span, waiting_words};
 
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+/// A channel may take five minutes.
+const DOING_TIME_MAX: Duration = Duration::from_secs(310);
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Why there is no answer.
@@ -33,6 +35,9 @@ pub enum ClientError {
         /// The socket.
         path: PathBuf,
     },
+    /// The hub does not do what it was asked to.
+    #[error("{0}")]
+    Refused(String),
     /// The hub does not answer as it should.
     #[error("the hub does not answer: {0}")]
     NoAnswer(String),
@@ -43,13 +48,26 @@ pub enum ClientError {
 /// # Errors
 /// [`ClientError`].
 pub async fn get(socket: &Path, path: &str) -> Result<String, ClientError> {
-    match tokio::time::timeout(ANSWER_TIME_MAX, ask(socket, path)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(ClientError::NoAnswer(format!("nothing within {ANSWER_TIME_MAX:?}"))),
-    }
+    within(ANSWER_TIME_MAX, ask(socket, Method::GET, path)).await
 }
 
-async fn ask(socket: &Path, path: &str) -> Result<String, ClientError> {
+/// Has something done over the socket, which may take as long as a channel of the alerts may.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn post(socket: &Path, path: &str) -> Result<String, ClientError> {
+    within(DOING_TIME_MAX, ask(socket, Method::POST, path)).await
+}
+
+async fn within(
+    time: Duration,
+    answer: impl Future<Output = Result<String, ClientError>>,
+) -> Result<String, ClientError> {
+    let nothing = |_| Err(ClientError::NoAnswer(format!("nothing within {time:?}")));
+    tokio::time::timeout(time, answer).await.unwrap_or_else(nothing)
+}
+
+async fn ask(socket: &Path, method: Method, path: &str) -> Result<String, ClientError> {
     let connected = async {
         let way = Way::to(socket)?;
         UnixStream::connect(&way.path).await
@@ -61,7 +79,9 @@ async fn ask(socket: &Path, path: &str) -> Result<String, ClientError> {
     let no_answer = |error: &dyn std::fmt::Display| ClientError::NoAnswer(error.to_string());
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| no_answer(&error))?;
-    let request = Request::get(path)
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(header::HOST, "localhost")
         .body(Empty::<Bytes>::new())
         .map_err(|error| no_answer(&error))?;
@@ -71,7 +91,11 @@ async fn ask(socket: &Path, path: &str) -> Result<String, ClientError> {
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
         let body = body.collect().await.map_err(|error| no_answer(&error))?.to_bytes();
         let text = String::from_utf8_lossy(&body).into_owned();
-        if status.is_success() { Ok(text) } else { Err(no_answer(&format!("{status}: {text}"))) }
+        match status {
+            status if status.is_success() => Ok(text),
+            StatusCode::NOT_FOUND | StatusCode::BAD_GATEWAY if !text.is_empty() => Err(ClientError::Refused(text)),
+            status => Err(no_answer(&format!("{status}: {text}"))),
+        }
     };
     tokio::select! {
         answer = exchange => answer,

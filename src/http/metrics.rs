@@ -1,17 +1,18 @@
 //! The hub's figures as metrics, in OpenMetrics' text, which Prometheus reads.
 //!
 //! Owns their names, units and help texts: programs elsewhere rely on them, so a name stays. It never counts anything
-//! itself: all comes out of a health report.
+//! itself: all comes out of a health report and the list of alerts.
 
 use std::fmt;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::alert::Listing;
 use crate::health::Report;
 use crate::health::bridge::BridgeReport;
 use crate::health::checks::{CHECKS, Status};
@@ -26,11 +27,14 @@ const OF_THE_BRIDGE: &str = "bridge.";
 /// A count or a number of things: its name, its help text, its value.
 type Row = (&'static str, &'static str, u64);
 
-/// Returns the metrics of a report.
+/// Metrics of each channel of the alerts.
+type ByChannel<M> = Family<Vec<(String, String)>, M>;
+
+/// Returns the metrics of a report, and of what is told of it.
 ///
 /// # Errors
 /// Those of formatting, of which there are none where the text has room.
-pub(super) fn text(report: &Report) -> Result<String, fmt::Error> {
+pub(super) fn text(report: &Report, alerts: &Listing) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("stationhub");
     hub(&mut registry, report);
     verdicts(&mut registry, report);
@@ -39,6 +43,9 @@ pub(super) fn text(report: &Report) -> Result<String, fmt::Error> {
     amounts(&mut registry, report);
     if let Some(bridge) = &report.bridge {
         upstream(registry.sub_registry_with_prefix("bridge"), bridge);
+    }
+    if !alerts.channels.is_empty() {
+        told(registry.sub_registry_with_prefix("alerts"), alerts);
     }
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -153,6 +160,25 @@ fn upstream(registry: &mut Registry, bridge: &BridgeReport) {
     }
 }
 
+fn told(registry: &mut Registry, alerts: &Listing) {
+    numbers(registry, &[("firing", "Alerts that are firing", alerts.firing.len() as u64)]);
+    let help = "Readings that came faster than the rules of the alerts look at them";
+    counts(registry, &[("readings_passed_by", help, alerts.readings_passed_by)]);
+    let (sent, dropped) = (ByChannel::<Counter>::default(), ByChannel::<Counter>::default());
+    let (waiting, failing) = (ByChannel::<Gauge>::default(), ByChannel::<Gauge>::default());
+    for channel in &alerts.channels {
+        let label = vec![("channel".to_owned(), channel.name.clone())];
+        sent.get_or_create(&label).inc_by(channel.sent);
+        dropped.get_or_create(&label).inc_by(channel.dropped);
+        waiting.get_or_create(&label).set(i64::try_from(channel.waiting).unwrap_or(i64::MAX));
+        failing.get_or_create(&label).set(i64::from(channel.error.is_some()));
+    }
+    registry.register("messages_sent", "Messages that a channel delivered", sent);
+    registry.register("notices_dropped", "Notices that found no room before a channel", dropped);
+    registry.register("notices_waiting", "Notices that wait for a channel", waiting);
+    registry.register("channel_failing", "1 where a channel's last attempt failed, else 0", failing);
+}
+
 fn counts(registry: &mut Registry, rows: &[Row]) {
     for (name, help, value) in rows {
         registry.register(*name, *help, ConstCounter::new(*value));
@@ -192,6 +218,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::alert::Standing;
     use crate::health::bridge::tests::well;
     use crate::health::checks::{Issue, Severity};
 
@@ -211,13 +238,17 @@ mod tests {
         }
     }
 
+    fn alerts() -> Listing {
+        Listing { firing: Vec::new(), ended: Vec::new(), channels: Vec::new(), readings_passed_by: 0 }
+    }
+
     fn has(text: &str, line: &str) {
         assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
     }
 
     #[test]
     fn figures_and_verdicts_have_names_with_base_units() {
-        let text = text(&report(None)).unwrap();
+        let text = text(&report(None), &alerts()).unwrap();
         for line in [
             "stationhub_build_info{version=\"1.2.3\"} 1",
             "stationhub_uptime_seconds 61.0",
@@ -240,8 +271,32 @@ mod tests {
     }
 
     #[test]
+    fn each_channel_of_the_alerts_has_metrics() {
+        let channel = Standing {
+            name: "mail".to_owned(),
+            kind: "mail",
+            waiting: 2,
+            sent: 3,
+            dropped: 4,
+            error: Some("no".to_owned()),
+        };
+        let text =
+            text(&report(None), &Listing { channels: vec![channel], readings_passed_by: 5, ..alerts() }).unwrap();
+        for line in [
+            "stationhub_alerts_firing 0",
+            "stationhub_alerts_readings_passed_by_total 5",
+            "stationhub_alerts_messages_sent_total{channel=\"mail\"} 3",
+            "stationhub_alerts_notices_dropped_total{channel=\"mail\"} 4",
+            "stationhub_alerts_notices_waiting{channel=\"mail\"} 2",
+            "stationhub_alerts_channel_failing{channel=\"mail\"} 1",
+        ] {
+            has(&text, line);
+        }
+    }
+
+    #[test]
     fn the_bridge_has_metrics_where_there_is_one() {
-        let text_of = |bridge| text(&report(Some(bridge))).unwrap();
+        let text_of = |bridge| text(&report(Some(bridge)), &alerts()).unwrap();
         let text = text_of(well());
         for line in [
             "stationhub_bridge_connected 1",

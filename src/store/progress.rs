@@ -32,6 +32,8 @@ pub struct Progress {
     pub degraded: AtomicBool,
     /// When the last transaction committed, Unix milliseconds; 0 before the first.
     pub last_commit_ms: AtomicI64,
+    /// Steps made: a batch taken, a call to the database begun or ended. While there is work, a thread that makes none hangs.
+    pub steps: AtomicU64,
     /// Since when a batch is being written, Unix milliseconds; 0 while there is none.
     pub writing_since_ms: AtomicI64,
     last_error: Mutex<Option<String>>,
@@ -41,6 +43,10 @@ impl Progress {
     /// Returns the error of the last failed transaction, until one succeeds.
     pub fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn set_last_error(&self, error: Option<String>) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
+use super::alerts::{self, KeptAlerts};
 use super::error::{Doing, StoreError};
 use super::kept::{self, Kept};
 use super::outbox::{Lane, Outbox, Waiting, rows};
@@ -75,6 +76,14 @@ impl Reader {
     /// SQLite's.
     pub fn kept(&self) -> Result<Kept, StoreError> {
         kept::load(&self.connection)
+    }
+
+    /// Reads what is kept of alerts.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn alerts(&self) -> Result<KeptAlerts, StoreError> {
+        alerts::load(&self.connection)
     }
 
     /// Reads what waits for the upstream in a lane above `after`, at most `rows_max` messages and, beyond the first,

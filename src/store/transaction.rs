@@ -15,7 +15,7 @@ use super::error::{Class, Doing, StoreError};
 use super::job::{Content, Job};
 use super::outbox::{Claims, Outbox};
 use super::tables::Tables;
-use super::{kept, schema};
+use super::{alerts, kept, schema};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
 
@@ -48,6 +48,8 @@ pub(super) struct Outcome {
     pub(super) outbox_dropped: u64,
     /// Jobs of changes to what the broker keeps that the database refused.
     pub(super) kept_refused: u64,
+    /// Jobs of changes to what is kept of alerts that the database refused.
+    pub(super) alerts_refused: u64,
 }
 
 /// The database, open for writing.
@@ -223,7 +225,12 @@ impl Database {
                         let row = self.cached.store(&self.connection, &mut tables, message, &mut outcome)?;
                         last = row.or(last);
                     }
-                    Content::Kept(changes) => outcome.kept_refused += u64::from(!self.keep(changes)?),
+                    Content::Kept(changes) => {
+                        outcome.kept_refused += u64::from(!taken(kept::apply(&self.connection, changes))?)
+                    }
+                    Content::Alerts(changes) => {
+                        outcome.alerts_refused += u64::from(!taken(alerts::apply(&self.connection, changes))?);
+                    }
                     Content::Outbox(changes) => {
                         self.cached.change_outbox(&self.connection, changes, &mut outcome)?;
                     }
@@ -245,18 +252,18 @@ impl Database {
         Ok(outcome)
     }
 
-    /// Applies changes of what the broker keeps; false where the database refuses them, whatever is tried.
-    fn keep(&self, changes: &[kept::Change]) -> Result<bool, StoreError> {
-        match kept::apply(&self.connection, changes) {
-            Ok(()) => Ok(true),
-            Err(error) if error.class() == Class::Reject => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Runs a statement that is kept prepared.
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+}
+
+/// Tells whether changes were taken; false where the database refuses them, whatever is tried.
+fn taken(applied: Result<(), StoreError>) -> Result<bool, StoreError> {
+    match applied {
+        Ok(()) => Ok(true),
+        Err(error) if error.class() == Class::Reject => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
