@@ -28,7 +28,7 @@ use crate::ingest::{Forwarding, Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
 use crate::reload::Reloads;
-use crate::store::{Kept, Outbox, OutboxSettings, Queue, Reader, Settings, StoreError, Writer};
+use crate::store::{Kept, Learnt, Outbox, OutboxSettings, Queue, Reader, Settings, StoreError, Writer};
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
 /// SQLite's busy timeout to it, and all has to end within 10 s.
@@ -178,6 +178,7 @@ impl Hub {
         };
         let forwarding = config.bridge.as_ref().map(|bridge| forwarding(bridge, &config.station.name));
         let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits, forwarding));
+        ingest.sources().remember(rhythms(&config.store.path).await);
         let kept = kept(&config.store.path).await;
         let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone(), kept).await?;
         let canary = Canary::open(&broker.bus()).await.map_err(BrokerError::from)?;
@@ -242,6 +243,8 @@ impl Hub {
         let (watching, counting) = (health.clone(), health.clone());
         let (interval, stop_watching) = (config.health.interval, stop.clone());
         self.tasks.spawn(async move { watching.watch(interval, stop_watching).await });
+        let (beating, stop_beating) = (health.clone(), stop.clone());
+        self.tasks.spawn(async move { beating.beat(interval, stop_beating).await });
         let (interval, stop_counting) = (config.stats.interval, stop.clone());
         self.tasks.spawn(async move { counting.count(interval, stop_counting).await });
     }
@@ -321,6 +324,19 @@ async fn kept(database: &Path) -> Option<Kept> {
             Ok(Err(_)) => tokio::time::sleep(ROUTER_LOOK_INTERVAL).await,
             Err(_) => return None,
         }
+    }
+}
+
+/// Reads the rhythms that an earlier run learnt. Without them, each is learnt anew.
+async fn rhythms(database: &Path) -> Vec<Learnt> {
+    let path = database.to_owned();
+    match tokio::task::spawn_blocking(move || Reader::open(&path)?.rhythms()).await {
+        Ok(Ok(learnt)) => learnt,
+        Ok(Err(error)) => {
+            warn!("{error}; they are learnt anew");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
     }
 }
 

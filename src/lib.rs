@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod health;
+pub mod histogram;
 pub mod http;
 pub mod hub;
 pub mod import_mosquitto;

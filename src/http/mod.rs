@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::health::checks::Status;
+use self::metrics::Format;
 use crate::health::{Health, Report};
 
 pub use self::socket::{OwnersSocket, SocketError, socket_path};
@@ -107,16 +107,15 @@ async fn report(State(health): State<Arc<Health>>) -> Json<Report> {
 
 async fn healthz(State(health): State<Arc<Health>>) -> (StatusCode, Json<Report>) {
     let report = health.report().await;
-    let code = match report.status {
-        Status::Failing => StatusCode::SERVICE_UNAVAILABLE,
-        Status::Ok | Status::Degraded => StatusCode::OK,
-    };
+    let code = if health.is_unavailable(report.status) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (code, Json(report))
 }
 
-async fn measured(State(health): State<Arc<Health>>) -> Response {
-    match metrics::text(&health.report().await) {
-        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+async fn measured(State(health): State<Arc<Health>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let format = Format::wanted(accept);
+    match metrics::encode(&health.report().await, format) {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -30,6 +30,8 @@ pub enum Content {
     Kept(Vec<Change>),
     /// Changes of the outbox, which the bridge asks for.
     Outbox(Vec<OutboxChange>),
+    /// Nothing: a transaction is wanted for the heartbeat.
+    Heartbeat,
 }
 
 /// One message on its way to disk.
@@ -136,6 +138,7 @@ impl Job {
             }
             Content::Kept(changes) => changes.iter().map(Change::bytes).sum(),
             Content::Outbox(changes) => changes.iter().map(OutboxChange::bytes).sum(),
+            Content::Heartbeat => 0,
         };
         size_of::<Job>() + content
     }
@@ -144,7 +147,7 @@ impl Job {
     pub fn message(&self) -> Option<&Incoming> {
         match &self.content {
             Content::Message(message) => Some(message),
-            Content::Kept(_) | Content::Outbox(_) => None,
+            Content::Kept(_) | Content::Outbox(_) | Content::Heartbeat => None,
         }
     }
 }

@@ -6,6 +6,7 @@
 mod cached;
 mod delivery;
 pub mod error;
+mod heartbeat;
 pub mod job;
 pub mod kept;
 pub mod outbox;
@@ -18,6 +19,7 @@ mod transaction;
 pub mod writer;
 
 pub use error::StoreError;
+pub use heartbeat::{Heartbeat, Learnt};
 pub use job::{AckGate, Content, Delivery, Entry, Incoming, Job, Origin, Ticket};
 pub use kept::{Change, Kept, KeptMessage, KeptSession};
 pub use outbox::{Forward, Gap, Lane, Outbox, OutboxChange, OutboxSettings, Properties, Waiting};
