@@ -187,7 +187,7 @@ pub(super) fn health(reader: &mut Reader) -> Health {
         write_failures_max: failures.and_then(|failures| u32::try_from(failures).ok()).unwrap_or(10),
         degraded_is_503: reader.switch("health.degraded_is_503").unwrap_or(false),
         disk_free_bytes_min: reader.whole("health.disk_free_bytes_min", 0..=1_024 * GIB).unwrap_or(67_108_864),
-        wal_bytes_max: reader.whole("health.wal_bytes_max", 64 * KIB..=1_024 * GIB).unwrap_or(67_108_864),
+        wal_bytes_max: reader.whole("health.wal_bytes_max", 16 * MIB..=1_024 * GIB).unwrap_or(67_108_864),
         memory_bytes_max: reader.whole("health.memory_bytes_max", 0..=1_024 * GIB).filter(|bytes| *bytes > 0),
         sources: sources(reader),
     }

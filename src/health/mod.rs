@@ -50,8 +50,9 @@ use crate::store::Queue;
 const CHECK_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a look answers those who ask.
 const LOOK_AGE_MAX: Duration = Duration::from_millis(500);
-/// How soon it is looked at the sources again, at the earliest.
+/// How soon it is looked at the sources again, at the earliest and, as new ones may have come, at the latest.
 const SILENCE_LOOK_INTERVAL_MIN: Duration = Duration::from_millis(250);
+const SILENCE_LOOK_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
 /// What health looks at.
 pub struct Watched {
@@ -303,7 +304,10 @@ impl Health {
             if sources.silent.len() > silent {
                 return;
             }
-            let next = sources.next_in.unwrap_or(interval).max(SILENCE_LOOK_INTERVAL_MIN);
+            let next = sources
+                .next_in
+                .unwrap_or(SILENCE_LOOK_INTERVAL_MAX)
+                .clamp(SILENCE_LOOK_INTERVAL_MIN, SILENCE_LOOK_INTERVAL_MAX);
             tokio::time::sleep_until(end.min(tokio::time::Instant::now() + next)).await;
             if tokio::time::Instant::now() >= end {
                 return;

@@ -4,6 +4,8 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::let_underscore_must_use)]
 
+pub mod disk;
+pub mod health;
 pub mod hostile;
 pub mod mqtt;
 pub mod packet;
@@ -122,8 +124,13 @@ impl Site {
 
     /// Returns `run` on a disk whose syncs fail or are slow, as FAILSYNC and SLOWSYNC_MS in its environment say.
     pub fn run_command_on_a_bad_disk(&self) -> Command {
-        let shim = self.file("failsync.so");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/failsync.c");
+        self.run_command_with_shim("failsync")
+    }
+
+    /// Returns `run` with a shim of `tests/support` between it and the system.
+    pub fn run_command_with_shim(&self, name: &str) -> Command {
+        let shim = self.file(&format!("{name}.so"));
+        let source = format!("{}/tests/support/{name}.c", env!("CARGO_MANIFEST_DIR"));
         let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(source).arg("-ldl").status();
         assert!(built.expect("a C compiler, as for the build").success());
         let mut command = self.run_command();
