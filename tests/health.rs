@@ -272,3 +272,23 @@ fn a_storm_of_scrapers_is_answered_from_few_looks() {
     assert!(asked as u128 <= most, "{asked} looks");
     assert!(start.elapsed() < SOON, "{:?} for 800 answers", start.elapsed());
 }
+
+#[test]
+fn an_upstream_that_is_away_is_told_after_a_minute_and_so_is_its_return() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let site = often(&format!("[bridge]\nurl = \"mqtt://127.0.0.1:{port}\"\nreconnect_s_max = 1\n"));
+    let hub = site.start();
+    sensor(&hub).publish_through(&weather_topic(1), &weather(1, 0), 1);
+    let words = ["has not been connected for", "1 messages"];
+    wait_told(&site, &hub, 0, "bridge.connection", &words, Duration::from_secs(75));
+    let mark = hub.log_end();
+    let elsewhere = Site::new();
+    let mut command = elsewhere.command("run");
+    for (flag, file) in [("--pid", "hub.pid"), ("--ready-file", "ready.json"), ("--log", "hub.log")] {
+        command.arg(flag).arg(elsewhere.file(file));
+    }
+    command.args(["--listen", &format!("127.0.0.1:{port}"), "--http", "127.0.0.1:0"]);
+    let upstream = elsewhere.start_with(command);
+    wait_over(&hub, mark, "bridge.connection", PATIENTLY);
+    assert!(upstream.stop().success());
+}

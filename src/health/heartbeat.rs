@@ -29,6 +29,7 @@ impl Health {
         let mut written = HashMap::new();
         let company = (interval / 2).min(COMPANY_TIME_MAX);
         loop {
+            let next = tokio::time::Instant::now() + interval;
             let heartbeat = &self.watched.progress.heartbeat;
             if !heartbeat.is_wanted() {
                 heartbeat.ask(learnt(&mut written, &self.watched.ingest.sources().heard(Instant::now())));
@@ -43,7 +44,7 @@ impl Health {
             if heartbeat.is_wanted() && self.watched.queue.jobs() == 0 {
                 self.push_heartbeat();
             }
-            if stop.run_until_cancelled(tokio::time::sleep(interval - company)).await.is_none() {
+            if stop.run_until_cancelled(tokio::time::sleep_until(next)).await.is_none() {
                 return;
             }
         }
