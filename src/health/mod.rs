@@ -297,13 +297,14 @@ impl Health {
     }
 
     /// Waits for `interval`, or until more than `silent` sources have been silent for too long.
-    async fn next_check(&self, interval: Duration, silent: usize) {
+    async fn next_check(&self, interval: Duration, mut silent: usize) {
         let end = tokio::time::Instant::now() + interval;
         loop {
             let sources = self.look_at_sources();
             if sources.silent.len() > silent {
                 return;
             }
+            silent = sources.silent.len();
             let next = sources
                 .next_in
                 .unwrap_or(SILENCE_LOOK_INTERVAL_MAX)
