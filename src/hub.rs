@@ -33,7 +33,7 @@ use crate::panics;
 use crate::reload::{Reload, Reloads};
 use crate::service::Service;
 use crate::settings::{HubToml, Reread};
-use crate::store::{Kept, Queue, Reader, Settings, StoreError, Writer};
+use crate::store::{Kept, Learnt, Queue, Reader, Settings, StoreError, Writer};
 use crate::tasks::{self, Faults, Name};
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
@@ -199,6 +199,7 @@ impl Hub {
         };
         let forwarding = config.bridge.as_ref().map(|bridge| upstream::forwarding(bridge, &config.station.name));
         let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits, forwarding));
+        ingest.sources().remember(rhythms(&config.store.path).await);
         let kept = kept(&config.store.path).await;
         let faults: Arc<Faults> = Arc::default();
         let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone(), kept, &faults).await?;
@@ -312,6 +313,11 @@ impl Hub {
             let (health, stop) = (health.clone(), stop.clone());
             async move { health.count(interval, stop).await }
         });
+        let (health, stop, interval) = (self.health.clone(), self.background.clone(), config.health.interval);
+        tasks::lasting(&self.tasks, Name::Part("heartbeat"), self.background.clone(), move || {
+            let (health, stop) = (health.clone(), stop.clone());
+            async move { health.beat(interval, stop).await }
+        });
     }
 
     fn ready(&self) -> Ready {
@@ -392,6 +398,19 @@ async fn kept(database: &Path) -> Option<Kept> {
             Ok(Err(_)) => tokio::time::sleep(ROUTER_LOOK_INTERVAL).await,
             Err(_) => return None,
         }
+    }
+}
+
+/// Reads the rhythms that an earlier run learnt. Without them, each is learnt anew.
+async fn rhythms(database: &Path) -> Vec<Learnt> {
+    let path = database.to_owned();
+    match tasks::blocking(Name::Part("start"), move || Reader::open(&path)?.rhythms()).await {
+        Ok(Ok(learnt)) => learnt,
+        Ok(Err(error)) => {
+            warn!("{error}; they are learnt anew");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
     }
 }
 

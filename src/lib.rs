@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 mod fault;
 pub mod health;
+pub mod histogram;
 pub mod http;
 pub mod hub;
 pub mod import_mosquitto;

@@ -12,7 +12,7 @@ use stationhub::cli::{
     AlertCommand, Cli, Command, ImportMosquittoArgs, PasswdCommand, QuarantineCommand, QuarantineListArgs,
 };
 use stationhub::config::{Config, Flags};
-use stationhub::http::client::ClientError;
+use stationhub::http::client::{ClientError, Colours};
 use stationhub::store::Reader;
 use stationhub::{http, hub, import_mosquitto, passwd, simulate};
 use tokio::runtime::{Builder, Runtime};
@@ -138,7 +138,7 @@ fn status(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
     if json {
         print_line(&answer)?;
     } else {
-        print_line(http::client::in_words(&report).trim_end())?;
+        print_line(http::client::in_words(&report, colours()).trim_end())?;
     }
     Ok(if report["status"] == "ok" { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
@@ -159,6 +159,13 @@ fn alert(config: &Config, command: AlertCommand) -> anyhow::Result<()> {
         }
         _ => print_line(&answer),
     }
+}
+
+/// Colours are for a terminal that knows them, unless NO_COLOR is set to anything (https://no-color.org).
+fn colours() -> Colours {
+    let says = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let knows = says("TERM").is_none_or(|term| term != "dumb") && says("NO_COLOR").is_none();
+    if knows && std::io::stdout().is_terminal() { Colours::On } else { Colours::Off }
 }
 
 fn users(config: Config, command: PasswdCommand) -> anyhow::Result<()> {

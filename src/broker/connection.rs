@@ -26,7 +26,7 @@ use super::pen::{Outlet, Pen};
 use super::registry::Attachment;
 use super::wire::{self, ConnAckProperties, Connect, Version, WireError};
 use super::{Broker, connack, transport, will};
-use crate::clock::now_ms;
+use crate::clock::Moment;
 
 /// What is read at a time, bytes.
 const READ_BYTES: usize = 8 * 1024;
@@ -303,11 +303,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
     ) -> Result<bool, End> {
         let unread = self.input.len();
         loop {
-            let received_ms = now_ms();
+            let received = Moment::now();
             let mut taken = Ok(true);
             while matches!(taken, Ok(true)) && !inbound.is_full() {
                 taken = match wire::decode(serving.outlet.version, &mut self.input, packet_bytes_max) {
-                    Ok(Some(packet)) => inbound.take(packet, received_ms, &mut self.output).await.map(|()| true),
+                    Ok(Some(packet)) => inbound.take(packet, received, &mut self.output).await.map(|()| true),
                     Ok(None) => Ok(false),
                     Err(error) => Err(error.into()),
                 };

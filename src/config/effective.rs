@@ -29,6 +29,15 @@ impl Config {
         text.seconds("interval_s", self.health.interval);
         text.seconds("write_silence_s", self.health.write_silence);
         text.line("write_failures_max", self.health.write_failures_max);
+        text.line("degraded_is_503", self.health.degraded_is_503);
+        text.line("disk_free_bytes_min", self.health.disk_free_bytes_min);
+        text.line("wal_bytes_max", self.health.wal_bytes_max);
+        text.line("memory_bytes_max", self.health.memory_bytes_max.unwrap_or_default());
+        for source in &self.health.sources {
+            text.section("[health.source]");
+            text.string("filter", &source.filter);
+            text.seconds("silence_s", source.silence_max.unwrap_or_default());
+        }
 
         text.section("stats");
         text.seconds("interval_s", self.stats.interval);

@@ -216,6 +216,25 @@ pub struct Health {
     pub write_silence: Duration,
     /// Consecutive failed writes from which the hub is degraded.
     pub write_failures_max: u32,
+    /// Whether `/healthz` answers 503 where something is wrong and the hub works.
+    pub degraded_is_503: bool,
+    /// Free space below which the disk is about to be full, bytes.
+    pub disk_free_bytes_min: u64,
+    /// Size of the write-ahead log from which it is an issue, bytes.
+    pub wal_bytes_max: u64,
+    /// Memory of the hub from which it is an issue, bytes; `None` for no such bound.
+    pub memory_bytes_max: Option<u64>,
+    /// Sources whose silence is not judged by their own rhythm; the first that matches decides.
+    pub sources: Vec<SourceSilence>,
+}
+
+/// Section `[[health.source]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceSilence {
+    /// The topics.
+    pub filter: String,
+    /// How long a source may be silent; `None` for ever.
+    pub silence_max: Option<Duration>,
 }
 
 /// Section `[stats]`.

@@ -230,7 +230,7 @@ pub(crate) fn span(seconds: u64) -> String {
 }
 
 /// Says a size in the unit that suits it.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     match bytes {
         0..10_240 => format!("{bytes} bytes"),
         10_240..10_485_760 => format!("{} KiB", bytes >> 10),

@@ -106,8 +106,33 @@ async fn ask(socket: &Path, method: Method, path: &str) -> Result<String, Client
     }
 }
 
+/// Whether words are coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colours {
+    /// For a terminal.
+    On,
+    /// For a file or a program.
+    Off,
+}
+
+impl Colours {
+    /// Colours a word that says how something is, by what it says.
+    fn of(self, word: &str) -> String {
+        let colour = match word {
+            "ok" => "32",
+            "degraded" => "33",
+            "failing" => "31;1",
+            _ => return word.to_owned(),
+        };
+        match self {
+            Colours::On => format!("\x1b[{colour}m{word}\x1b[0m"),
+            Colours::Off => word.to_owned(),
+        }
+    }
+}
+
 /// Returns a status report in lines for a person.
-pub fn in_words(report: &serde_json::Value) -> String {
+pub fn in_words(report: &serde_json::Value, colours: Colours) -> String {
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -115,14 +140,15 @@ pub fn in_words(report: &serde_json::Value) -> String {
     let figures = &report["figures"];
     let mut lines = vec![format!(
         "{}: stationhub {} (pid {}) on {}, up {} s",
-        text(&report["status"]),
+        colours.of(&text(&report["status"])),
         text(&report["version"]),
         report["pid"],
         text(&report["database"]),
         report["uptime_s"]
     )];
     for issue in report["issues"].as_array().into_iter().flatten() {
-        lines.push(format!("  {} {}: {}", text(&issue["severity"]), text(&issue["id"]), text(&issue["text"])));
+        let severity = colours.of(&text(&issue["severity"]));
+        lines.push(format!("  {severity} {}: {}", text(&issue["id"]), text(&issue["text"])));
     }
     for (name, key) in [
         ("readings stored", "readings"),
@@ -177,6 +203,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn how_the_hub_is_has_a_colour_on_a_terminal_and_none_elsewhere() {
+        let issue = json!({"severity": "failing", "id": "store.write", "text": "the database is degraded"});
+        let report = json!({"status": "degraded", "issues": [issue], "figures": {}});
+        let words = in_words(&report, Colours::On);
+        assert!(words.starts_with("\x1b[33mdegraded\x1b[0m: "), "{words:?}");
+        assert!(words.contains("  \x1b[31;1mfailing\x1b[0m store.write: the database is degraded\n"), "{words:?}");
+        assert!(!in_words(&report, Colours::Off).contains('\x1b'));
+    }
+
+    #[test]
     fn the_bridge_is_told_in_words_and_no_bridge_is_not() {
         let figures =
             json!({"forwarded": 7, "forwarded_again": 2, "refused_upstream": 1, "outbox_lost": 0, "from_upstream": 3});
@@ -184,7 +220,7 @@ mod tests {
             "upstream": "up.example:8883", "connected": false, "standing_s": 7_200, "last_error": "no route", "in_flight": 0,
             "backlog": {"messages": 12, "bytes": 20_480}, "oldest_age_s": 7_300, "sent_per_s": 0.0, "added_per_s": 0.25,
         });
-        let words = in_words(&json!({"figures": figures, "bridge": bridge}));
+        let words = in_words(&json!({"figures": figures, "bridge": bridge}), Colours::Off);
         let lines: Vec<&str> = words.lines().filter(|line| line.starts_with("  bridge: ")).collect();
         assert_eq!(
             lines,
@@ -194,6 +230,6 @@ mod tests {
                 "  bridge: 7 forwarded, 2 sent again, 1 refused upstream, 0 lost for the outbox's limits, 3 came from there",
             ]
         );
-        assert!(!in_words(&json!({"figures": figures, "bridge": null})).contains("bridge"));
+        assert!(!in_words(&json!({"figures": figures, "bridge": null}), Colours::Off).contains("bridge"));
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -21,8 +21,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::metrics::Format;
 use crate::alert::Alerts;
-use crate::health::checks::Status;
 use crate::health::{Health, Report};
 
 pub use self::socket::{OwnersSocket, SocketError, socket_path};
@@ -149,16 +149,15 @@ async fn report(State(health): State<Arc<Health>>) -> Json<Report> {
 
 async fn healthz(State(health): State<Arc<Health>>) -> (StatusCode, Json<Report>) {
     let report = health.report().await;
-    let code = match report.status {
-        Status::Failing => StatusCode::SERVICE_UNAVAILABLE,
-        Status::Ok | Status::Degraded => StatusCode::OK,
-    };
+    let code = if health.is_unavailable(report.status) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (code, Json(report))
 }
 
-async fn measured(State(rooms): State<Rooms>) -> Response {
-    match metrics::text(&rooms.health.report().await, &rooms.alerts.listing()) {
-        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+async fn measured(State(rooms): State<Rooms>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let format = Format::wanted(accept);
+    match metrics::encode(&rooms.health.report().await, &rooms.alerts.listing(), format) {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -33,6 +33,8 @@ pub enum Content {
     Alerts(Vec<AlertChange>),
     /// Changes of the outbox, which the bridge asks for.
     Outbox(Vec<OutboxChange>),
+    /// Nothing: a transaction is wanted for the heartbeat.
+    Heartbeat,
 }
 
 /// One message on its way to disk.
@@ -140,6 +142,7 @@ impl Job {
             Content::Kept(changes) => changes.iter().map(Change::bytes).sum(),
             Content::Alerts(changes) => changes.iter().map(AlertChange::bytes).sum(),
             Content::Outbox(changes) => changes.iter().map(OutboxChange::bytes).sum(),
+            Content::Heartbeat => 0,
         };
         size_of::<Job>() + content
     }
@@ -148,7 +151,7 @@ impl Job {
     pub fn message(&self) -> Option<&Incoming> {
         match &self.content {
             Content::Message(message) => Some(message),
-            Content::Kept(_) | Content::Alerts(_) | Content::Outbox(_) => None,
+            Content::Kept(_) | Content::Alerts(_) | Content::Outbox(_) | Content::Heartbeat => None,
         }
     }
 }

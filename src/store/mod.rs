@@ -7,6 +7,7 @@ pub mod alerts;
 mod cached;
 mod delivery;
 pub mod error;
+mod heartbeat;
 pub mod job;
 pub mod kept;
 pub mod outbox;
@@ -21,6 +22,7 @@ pub mod writer;
 
 pub use alerts::{AlertChange, KeptAlerts};
 pub use error::StoreError;
+pub use heartbeat::{Heartbeat, Learnt};
 pub use job::{AckGate, Content, Delivery, Entry, Incoming, Job, Origin, Ticket};
 pub use kept::{Change, Kept, KeptMessage, KeptSession};
 pub use outbox::{Forward, Gap, Lane, Outbox, OutboxChange, OutboxSettings, Properties, Waiting};

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 
 use super::cached::{Cached, RowName};
 use super::error::{Class, Doing, StoreError};
+use super::heartbeat::Heartbeat;
 use super::job::{Content, Job};
 use super::outbox::{Claims, Outbox};
 use super::tables::Tables;
@@ -64,6 +65,7 @@ pub(super) struct Database {
     connection: Connection,
     cached: Cached,
     outbox: Option<Arc<Outbox>>,
+    heartbeat: Arc<Heartbeat>,
     doubt: Option<Doubt>,
 }
 
@@ -92,8 +94,14 @@ impl Database {
             connection,
             cached,
             outbox,
+            heartbeat: Arc::default(),
             doubt: None,
         })
+    }
+
+    /// Lets a heartbeat that is asked for ride in the transactions from now on.
+    pub(super) fn with_heartbeat(self, heartbeat: &Arc<Heartbeat>) -> Database {
+        Database { heartbeat: heartbeat.clone(), ..self }
     }
 
     /// Returns the device and inode of the file that is written.
@@ -231,6 +239,7 @@ impl Database {
                     Content::Alerts(changes) => {
                         outcome.alerts_refused += u64::from(!taken(alerts::apply(&self.connection, changes))?);
                     }
+                    Content::Heartbeat => {}
                     Content::Outbox(changes) => {
                         self.cached.change_outbox(&self.connection, changes, &mut outcome)?;
                     }
@@ -246,9 +255,13 @@ impl Database {
             outcome.outbox_dropped = rows.drop_beyond_limits(&self.connection, claims, now_ms)?;
         }
         self.cached.finish(&self.connection, &mut outcome)?;
+        let beats = self.heartbeat.write(&self.connection)?;
         self.execute("COMMIT").doing("cannot commit").inspect_err(|_| {
             self.doubt = last.map(|row| Doubt { row, outcome });
         })?;
+        if beats {
+            self.heartbeat.written();
+        }
         Ok(outcome)
     }
 

@@ -79,15 +79,15 @@ impl Writer {
     /// Whatever else keeps the database from being opened.
     pub fn start(settings: Settings, queue: Arc<Queue>, outbox: Option<Arc<Outbox>>) -> Result<Writer, StoreError> {
         let Settings { path, synchronous, quarantine_bytes_max, .. } = &settings;
+        let progress = Arc::new(Progress::default());
         let database = match Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), true) {
-            Ok(database) => Some(database),
+            Ok(database) => Some(database.with_heartbeat(&progress.heartbeat)),
             Err(error) if is_busy(&error) => {
                 warn!(path = %settings.path.display(), "{error}; the hub starts and waits for it");
                 None
             }
             Err(error) => return Err(error),
         };
-        let progress = Arc::new(Progress::default());
         let give_up = Arc::new(AtomicBool::new(false));
         let (end, ended) = oneshot::channel();
         let mut work = Work {
@@ -336,7 +336,7 @@ impl Work {
         if self.last_file.is_some_and(|last| last != database.file()) {
             warn!(path = %path.display(), "the database is another file than before: readings go into it from now on");
         }
-        Ok(database)
+        Ok(database.with_heartbeat(&self.progress.heartbeat))
     }
 
     /// Notes a failure, pauses, and tells whether to give up because the hub stops.
