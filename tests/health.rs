@@ -1,5 +1,6 @@
-//! Every check of health, broken for real and mended again: told in the log, by `/healthz`, in the metrics and by `status`,
-//! and so is its end.
+//! Checks of health, broken for real and mended again: told in the log, by `/healthz`, in the metrics, by `status` and as an
+//! alert, and so is its end. Those of the hub's own parts are in `health_inside.rs`, those of the bridge in
+//! `health_bridge.rs`.
 //!
 //! Owns what an owner is to learn without looking. That nothing is lost meanwhile is tested in `storage_faults.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -13,17 +14,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use support::disk::SmallDisk;
-use support::health::{get, healthz, wait_over, wait_told};
+use support::health::{get, healthz, often, telling, wait_over, wait_told};
 use support::mqtt::{Client, Connect};
 use support::sensor::{Fleet, Load, weather, weather_topic};
 use support::{Hub, PATIENTLY, SOON, Site, holds_within, set_mode, skip, wait_for};
-
-/// The hub checks itself every second.
-const OFTEN: &str = "[health]\ninterval_s = 1\n";
-
-fn often(more: &str) -> Site {
-    Site::with_config(&format!("{OFTEN}{more}"))
-}
 
 fn sensor(hub: &Hub) -> Client {
     Connect::new(4, "sensor").open(hub.mqtt)
@@ -40,7 +34,7 @@ fn send_regularly(client: &mut Client) {
 
 #[test]
 fn a_sensor_that_stops_is_told_within_a_minute_however_seldom_the_hub_checks_itself() {
-    let site = Site::with_config("[health]\ninterval_s = 3600\n");
+    let site = telling(3600, "");
     let hub = site.start();
     let mut client = sensor(&hub);
     send_regularly(&mut client);
@@ -274,24 +268,4 @@ fn a_storm_of_scrapers_is_answered_from_few_looks() {
     let (looks, most) = (looks.into_inner().unwrap().len(), start.elapsed().as_millis() / 500 + 2);
     assert!(looks as u128 <= most, "{looks} looks in {:?}", start.elapsed());
     assert!(start.elapsed() < SOON, "{:?} for 800 answers", start.elapsed());
-}
-
-#[test]
-fn an_upstream_that_is_away_is_told_after_a_minute_and_so_is_its_return() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let site = often(&format!("[bridge]\nurl = \"mqtt://127.0.0.1:{port}\"\nreconnect_s_max = 1\n"));
-    let hub = site.start();
-    sensor(&hub).publish_through(&weather_topic(1), &weather(1, 0), 1);
-    let words = ["has not been connected for", "1 messages"];
-    wait_told(&site, &hub, 0, "bridge.connection", &words, Duration::from_secs(75));
-    let mark = hub.log_end();
-    let elsewhere = Site::new();
-    let mut command = elsewhere.command("run");
-    for (flag, file) in [("--pid", "hub.pid"), ("--ready-file", "ready.json"), ("--log", "hub.log")] {
-        command.arg(flag).arg(elsewhere.file(file));
-    }
-    command.args(["--listen", &format!("127.0.0.1:{port}"), "--http", "127.0.0.1:0"]);
-    let upstream = elsewhere.start_with(command);
-    wait_over(&hub, mark, "bridge.connection", PATIENTLY);
-    assert!(upstream.stop().success());
 }

@@ -172,8 +172,10 @@ fn broker(snapshot: &Snapshot) -> Option<Issue> {
 fn write(snapshot: &Snapshot, thresholds: Thresholds) -> Option<Issue> {
     let error = snapshot.last_error.as_deref().unwrap_or("no error is known");
     let waiting_ms = snapshot.writing_since_ms.map_or(0, |since| snapshot.now_ms.saturating_sub(since));
-    let silent = u128::try_from(waiting_ms).is_ok_and(|ms| ms >= thresholds.write_silence.as_millis());
-    if snapshot.failures_in_row == 0 && !silent {
+    let waiting = u64::try_from(waiting_ms).map_or(Duration::ZERO, Duration::from_millis);
+    let silent = waiting >= thresholds.write_silence;
+    // A call that hangs is no failure yet: it is told in time for its end to be one.
+    if snapshot.failures_in_row == 0 && waiting < thresholds.write_silence / 2 {
         return None;
     }
     let lasting = silent || snapshot.degraded || snapshot.failures_in_row >= thresholds.write_failures_max;
@@ -282,10 +284,11 @@ mod tests {
             ClockReport { unsynchronised_for: Some(Duration::from_secs(300)), ..ClockReport::default() };
         let set = ClockReport { stepped_ms: Some(7_000), ..ClockReport::default() };
         let huge = Memory { resident_bytes: Some(1 << 28), bound_bytes: None };
-        let cases: [(Snapshot, &str, Severity); 15] = [
+        let cases: [(Snapshot, &str, Severity); 16] = [
             (Snapshot { round_trip: Err("silent".into()), ..well() }, "broker.round_trip", Failing),
             (Snapshot { failures_in_row: 1, ..well() }, "store.write", Degraded),
             (Snapshot { failures_in_row: 10, ..well() }, "store.write", Failing),
+            (Snapshot { writing_since_ms: Some(970_000), ..well() }, "store.write", Degraded),
             (Snapshot { writing_since_ms: Some(940_000), ..well() }, "store.write", Failing),
             (Snapshot { readable: Err("gone".into()), ..well() }, "store.read", Degraded),
             (Snapshot { queue_bytes: 50, ..well() }, "store.queue", Degraded),

@@ -17,6 +17,7 @@ pub mod memory;
 pub mod share;
 pub mod silence;
 pub mod statistics;
+mod telling;
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -37,6 +38,7 @@ use self::memory::Memory;
 use self::share::{Share, Window};
 use self::silence::{SourceReport, Sources};
 use self::statistics::{Figures, Statistics};
+use self::telling::{Said, Telling};
 use crate::bridge::Standing;
 use crate::broker::bus::Canary;
 use crate::broker::counters::Counters;
@@ -52,9 +54,10 @@ use crate::tasks::{self, Name};
 const CHECK_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a look answers those who ask.
 const LOOK_AGE_MAX: Duration = Duration::from_millis(500);
-/// How soon it is looked at the sources again, at the earliest and, as new ones may have come, at the latest.
+/// How often everything is looked at, at the least: a fault is to be told within a minute.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(10);
+/// How soon it is looked at the sources again, at the earliest.
 const SILENCE_LOOK_INTERVAL_MIN: Duration = Duration::from_millis(250);
-const SILENCE_LOOK_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
 /// What health looks at.
 pub struct Watched {
@@ -182,7 +185,7 @@ impl Health {
         }
     }
 
-    /// Returns what is wrong, as of the last look at an interval's end; `None` before the first.
+    /// Returns what is wrong, as of the last look of [`watch`](Health::watch); `None` before the first.
     pub fn issues(&self) -> watch::Receiver<Option<Arc<[Issue]>>> {
         self.found.subscribe()
     }
@@ -196,12 +199,10 @@ impl Health {
         }
     }
 
-    /// Returns how the hub is, by a look that is at most half a second old.
+    /// Returns how the hub is, by a look that is at most half a second old; what is merely counted is as it is now.
     pub async fn report(&self) -> Report {
-        self.report_of(&*self.snapshot(LOOK_AGE_MAX).await)
-    }
-
-    fn report_of(&self, snapshot: &Snapshot) -> Report {
+        let snapshot = &*self.snapshot(LOOK_AGE_MAX).await;
+        let bridge = self.watched.bridge.as_ref().zip(snapshot.bridge.clone());
         let issues = checks::verdict(snapshot, self.thresholds);
         Report {
             status: checks::status(&issues),
@@ -221,7 +222,7 @@ impl Health {
             sources_known: snapshot.sources.count,
             sources: snapshot.sources.listed.clone(),
             figures: self.figures(),
-            bridge: snapshot.bridge.clone(),
+            bridge: bridge.map(|(bridge, seen)| bridge.counted_anew(seen)),
             times: Times {
                 ack: self.watched.counters.ack_latency.counted(),
                 commit: self.watched.progress.commit_time.counted(),
@@ -229,21 +230,25 @@ impl Health {
         }
     }
 
-    /// Logs what is wrong every `interval`, and at once where a source falls silent, and that it is over.
+    /// Looks at everything every [`LOOK_INTERVAL_MAX`], or `interval` where that is shorter, and as soon as a source falls
+    /// silent. Logs what is wrong when it begins and every `interval` while it lasts, and what is over.
     pub async fn watch(&self, interval: Duration, stop: CancellationToken) {
-        let mut ill_since: Option<Instant> = None;
+        let mut telling = Telling::begin(interval);
         let mut silent = 0;
-        while stop.run_until_cancelled(self.next_check(interval, silent)).await.is_some() {
+        let pause = interval.min(LOOK_INTERVAL_MAX);
+        while stop.run_until_cancelled(self.next_look(pause, silent)).await.is_some() {
             let Some(snapshot) = stop.run_until_cancelled(self.snapshot(Duration::ZERO)).await else { return };
             silent = snapshot.sources.silent.len();
-            let report = self.report_of(&snapshot);
-            self.found.send_replace(Some(report.issues.as_slice().into()));
-            if !report.issues.is_empty() {
-                ill_since.get_or_insert_with(Instant::now);
-                let texts: Vec<&str> = report.issues.iter().map(|issue| issue.text.as_str()).collect();
-                warn!("Health check issues: {}", texts.join("; "));
-            } else if let Some(since) = ill_since.take() {
-                info!("Health check: all is well again, after {} s", since.elapsed().as_secs());
+            let issues = checks::verdict(&snapshot, self.thresholds);
+            self.found.send_replace(Some(issues.as_slice().into()));
+            match telling.look(Instant::now(), &issues, silent) {
+                Said::Nothing => {}
+                Said::Issues => {
+                    let texts: Vec<&str> = issues.iter().map(|issue| issue.text.as_str()).collect();
+                    warn!("Health check issues: {}", texts.join("; "));
+                }
+                Said::Over(over) => info!("Health check: {} is over; other issues are not", over.join(", ")),
+                Said::Well(after) => info!("Health check: all is well again, after {} s", after.as_secs()),
             }
         }
     }
@@ -318,19 +323,16 @@ impl Health {
         }
     }
 
-    /// Waits for `interval`, or until more than `silent` sources have been silent for too long.
-    async fn next_check(&self, interval: Duration, mut silent: usize) {
-        let end = tokio::time::Instant::now() + interval;
+    /// Waits for `pause`, or until more than `silent` sources have been silent for too long.
+    async fn next_look(&self, pause: Duration, mut silent: usize) {
+        let end = tokio::time::Instant::now() + pause;
         loop {
             let sources = self.look_at_sources();
             if sources.silent.len() > silent {
                 return;
             }
             silent = sources.silent.len();
-            let next = sources
-                .next_in
-                .unwrap_or(SILENCE_LOOK_INTERVAL_MAX)
-                .clamp(SILENCE_LOOK_INTERVAL_MIN, SILENCE_LOOK_INTERVAL_MAX);
+            let next = sources.next_in.unwrap_or(pause).max(SILENCE_LOOK_INTERVAL_MIN);
             tokio::time::sleep_until(end.min(tokio::time::Instant::now() + next)).await;
             if tokio::time::Instant::now() >= end {
                 return;

@@ -1,4 +1,4 @@
-//! Looks at a hub's health in every place where it is told: log, `/healthz`, `/metrics`, `status`.
+//! Looks at a hub's health in every place where it is told: log, `/healthz`, `/metrics`, `status`, alerts.
 //!
 //! Owns what "told" and "over" mean. It never makes anything ill.
 
@@ -7,6 +7,25 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::{Hub, SOON, Site, holds_within, wait_for};
+
+/// An owner who wants to be told of whatever is wrong, at once.
+const ALERTS: &str = "[alerts]\ngroup_s = 0\n[[alerts.channel]]\nname = \"log\"\nkind = \"log\"\n";
+
+/// Makes the site of a hub that says every `interval_s` what is wrong, and tells its owner; `more` goes on in `[health]`.
+pub fn telling(interval_s: u32, more: &str) -> Site {
+    Site::with_config(&format!("[health]\ninterval_s = {interval_s}\n{more}{ALERTS}"))
+}
+
+/// Makes the site of a hub that looks at itself every second.
+pub fn often(more: &str) -> Site {
+    telling(1, more)
+}
+
+/// Returns how many alerts about a check are in this list of them, `firing` or `ended`.
+fn alerts(hub: &Hub, list: &str, id: &str) -> usize {
+    let listing: serde_json::Value = serde_json::from_str(&get(hub, "/api/v1/alerts").1).unwrap();
+    listing[list].as_array().unwrap().iter().filter(|alert| alert["subject"] == id).count()
+}
 
 /// Gets a path over HTTP; returns the status code and the body.
 pub fn get(hub: &Hub, path: &str) -> (u16, String) {
@@ -45,6 +64,8 @@ pub fn wait_told(site: &Site, hub: &Hub, mark: usize, id: &str, words: &[&str], 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let status = String::from_utf8_lossy(&output.stdout);
     assert!(status.contains(id) && !status.contains('\x1b'), "{status}");
+    hub.wait_said(mark, &["alert: ", " firing (", id], SOON);
+    assert_eq!(alerts(hub, "firing", id), 1);
     text.unwrap()
 }
 
@@ -54,4 +75,6 @@ pub fn wait_over(hub: &Hub, mark: usize, id: &str, within: Duration) {
     hub.wait_said(mark, &[" info ", "health check: all is well again"], within);
     let gauge = format!("stationhub_check_failing{{check=\"{id}\"}} 0");
     assert!(get(hub, "/metrics").1.lines().any(|line| line == gauge), "no {gauge}");
+    hub.wait_said(mark, &["alert: ", " resolved (", id], SOON);
+    assert_eq!((alerts(hub, "firing", id), alerts(hub, "ended", id) > 0), (0, true));
 }
