@@ -80,6 +80,9 @@ pub enum Command {
     Passwd(PasswdCommand),
     /// Read a mosquitto.conf and write the configuration that does the same; tell what has no counterpart
     ImportMosquitto(ImportMosquittoArgs),
+    /// Show, acknowledge and try alerts
+    #[command(subcommand)]
+    Alert(AlertCommand),
     /// Show what was rejected, and why
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
@@ -136,6 +139,41 @@ pub struct ImportMosquittoArgs {
     /// Overwrite what is there
     #[arg(long)]
     pub force: bool,
+}
+
+/// What can be done with alerts.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AlertCommand {
+    /// List what is firing, what was, and how the channels stand
+    List(AlertListArgs),
+    /// Acknowledge what a rule tells: it is not repeated, its end is told
+    Ack(AlertAckArgs),
+    /// Send a test over a channel of the running hub, and tell how that went
+    Test(AlertTestArgs),
+}
+
+/// Flags of `alert list`.
+#[derive(Args, Clone, Debug)]
+pub struct AlertListArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `alert ack`.
+#[derive(Args, Clone, Debug)]
+pub struct AlertAckArgs {
+    /// The rule's name
+    #[arg(value_name = "RULE", value_parser = alert_name)]
+    pub rule: String,
+}
+
+/// Flags of `alert test`.
+#[derive(Args, Clone, Debug)]
+pub struct AlertTestArgs {
+    /// The channel's name
+    #[arg(value_name = "CHANNEL", value_parser = alert_name)]
+    pub channel: String,
 }
 
 /// What can be done with the quarantine.
@@ -221,6 +259,11 @@ impl From<SimulateArgs> for simulate::Options {
     }
 }
 
+fn alert_name(text: &str) -> Result<String, String> {
+    let is_name = crate::config::is_alert_name(text);
+    if is_name { Ok(text.to_owned()) } else { Err("no rule and no channel can have that name".to_owned()) }
+}
+
 fn interval(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| (0.001..=86_400.0).contains(seconds));
     let seconds = seconds.ok_or("must be a number of seconds between 0.001 and 86400")?;
@@ -271,6 +314,8 @@ mod tests {
             "status --json",
             "simulate",
             "quarantine list --limit 3 --json",
+            "alert list",
+            "alert ack frost",
             "passwd list",
             "passwd add me",
         ] {
@@ -291,6 +336,8 @@ mod tests {
             "stationhub simulate --topic a/#",
             "stationhub simulate --broker mqtt://x",
             "stationhub quarantine",
+            "stationhub alert",
+            "stationhub alert ack a/b",
             "stationhub passwd",
             "stationhub passwd add",
             "stationhub import-mosquitto",

@@ -1,6 +1,22 @@
-//! The wall clock, read in one place.
+//! The clocks, read in one place.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// A moment by both clocks: the wall clock may be set, the other one only runs on.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// By the wall clock, Unix milliseconds.
+    pub ms: i64,
+    /// By the clock that is never set.
+    pub at: Instant,
+}
+
+impl Moment {
+    /// Returns the present.
+    pub fn now() -> Moment {
+        Moment { ms: now_ms(), at: Instant::now() }
+    }
+}
 
 /// 2020-01-01, Unix milliseconds: what seems to be older was seen while the clock was not set.
 pub const CLOCK_SET_MS: i64 = 1_577_836_800_000;

@@ -4,31 +4,37 @@
 //! sessions stop reading; the store writes what is queued and closes the database; the acks leave; HTTP ends; the locks
 //! go with the process. It has no rules of its own.
 
+mod ready;
+mod signals;
 mod upstream;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde::Serialize;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use self::ready::Ready;
+use self::signals::Signals;
+use crate::alert::{self, Inputs, RulesAnew};
 use crate::bridge::Bridge;
 use crate::broker::bus::{Bus, Canary};
 use crate::broker::{BrokerError, Place, Running};
 use crate::config::Config;
 use crate::health::{Health, Watched};
-use crate::http::{self, OwnersSocket};
+use crate::http::{self, OwnersSocket, Rooms};
 use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
-use crate::reload::Reloads;
-use crate::store::{Kept, Queue, Reader, Settings, StoreError, Writer};
+use crate::panics;
+use crate::reload::{Reload, Reloads};
+use crate::service::Service;
+use crate::settings::{HubToml, Reread};
+use crate::store::{Kept, Learnt, Queue, Reader, Settings, StoreError, Writer};
+use crate::tasks::{self, Faults, Name};
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
 /// SQLite's busy timeout to it, and all has to end within 10 s.
@@ -39,7 +45,9 @@ const KEPT_READ_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long the broker may take to hand its last changes to the store.
 const KEEP_TIME_MAX: Duration = Duration::from_secs(4);
 const SESSIONS_END_TIME_MAX: Duration = Duration::from_millis(1500);
-const WRITER: &str = "the thread that writes to the database";
+const WRITER_ENDED: &str = "the thread that writes to the database ended unexpectedly";
+const ROUTER_ENDED: &str = "the message router ended unexpectedly";
+const BRIDGE_ENDED: &str = "the bridge ended unexpectedly";
 const ROUTER_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why the hub ended.
@@ -63,8 +71,8 @@ pub enum HubError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     /// A part of the hub ended that should not.
-    #[error("{0} ended unexpectedly; the hub ends with it, so that it can be started whole again")]
-    PartEnded(&'static str),
+    #[error("{0}; the hub ends with it, so that it can be started whole again")]
+    PartEnded(String),
     /// The ready file or a signal handler could not be set up.
     #[error("{doing}: {source}")]
     System {
@@ -84,27 +92,20 @@ pub enum HubError {
     Hurried,
 }
 
-/// What the ready file tells.
-#[derive(Serialize)]
-struct Ready {
-    pid: u32,
-    mqtt: Vec<String>,
-    listeners: Vec<Place>,
-    http: Option<String>,
-}
-
-/// Runs the hub until a signal or a fault ends it.
+/// Runs the hub until a signal or a fault ends it; `reread` reads its configuration once more.
 ///
 /// # Errors
 /// [`HubError`], with its reason.
-pub async fn run(config: Config) -> Result<(), HubError> {
+pub async fn run(config: Config, reread: Arc<Reread>) -> Result<(), HubError> {
     let _locks = lock::take(&config.pid, &config.store.path)?;
-    let log = log::start(&log::Settings {
-        level: config.log.level.to_string().to_lowercase(),
+    let log = Arc::new(log::start(&log::Settings {
+        level: config.log.level,
         file: config.log.file.clone(),
         silent: !config.log.stderr,
-    })?;
-    let ended = run_logged(&config, log.file().cloned()).await;
+    })?);
+    panics::log_all(&log);
+    let hub_toml = HubToml::new(config.clone(), reread, log.level());
+    let ended = run_logged(&config, log.file().cloned(), Arc::new(hub_toml)).await;
     if let Err(error) = &ended
         && log.file().is_some()
     {
@@ -116,10 +117,10 @@ pub async fn run(config: Config) -> Result<(), HubError> {
 }
 
 /// Runs the hub with its locks held and its log set up.
-async fn run_logged(config: &Config, log_file: Option<LogFile>) -> Result<(), HubError> {
+async fn run_logged(config: &Config, log_file: Option<LogFile>, hub_toml: Arc<HubToml>) -> Result<(), HubError> {
     let mut signals = Signals::listen(log_file)?;
     if let Some(path) = &config.ready_file {
-        remove_stale(path)?;
+        ready::remove_stale(path)?;
     }
     allow_many_files();
     info!(
@@ -131,10 +132,12 @@ async fn run_logged(config: &Config, log_file: Option<LogFile>) -> Result<(), Hu
     for warning in config.warnings() {
         warn!("{warning}");
     }
-    let hub = Hub::start(config).await?;
+    let service = Service::start();
+    let hub = Hub::start(config, service.clone(), hub_toml).await?;
     if let Some(path) = &config.ready_file {
-        write_ready_file(path, &hub.ready())?;
+        ready::write(path, &hub.ready())?;
     }
+    service.serving(&hub.health, &hub.tasks, &hub.background);
     hub.serve(&mut signals).await
 }
 
@@ -145,10 +148,13 @@ struct Hub {
     broker: Running,
     bridge: Option<Bridge>,
     health: Arc<Health>,
+    alerts: alert::Running,
     reloads: Arc<Reloads>,
+    service: Service,
     http_address: Option<String>,
     background: CancellationToken,
     tasks: TaskTracker,
+    faults: Arc<Faults>,
 }
 
 /// What ended the hub.
@@ -157,18 +163,33 @@ enum Ended {
     Writer(Option<Result<(), StoreError>>),
     Router,
     Bridge,
+    Task(String),
+}
+
+impl Ended {
+    fn words(&self) -> &str {
+        match self {
+            Ended::BySignal => "stops",
+            Ended::Writer(_) => WRITER_ENDED,
+            Ended::Router => ROUTER_ENDED,
+            Ended::Bridge => BRIDGE_ENDED,
+            Ended::Task(fault) => fault,
+        }
+    }
 }
 
 impl Hub {
-    async fn start(config: &Config) -> Result<Hub, HubError> {
+    async fn start(config: &Config, service: Service, hub_toml: Arc<HubToml>) -> Result<Hub, HubError> {
         let store_ended = |source| HubError::Store { path: config.store.path.clone(), source };
         let queue = Arc::new(Queue::new(config.ingest.queue_bytes));
+        let readings = alert::tap(&config.alerts);
         let settings = Settings {
             path: config.store.path.clone(),
             synchronous: config.store.synchronous,
             batch_max: config.store.batch_max,
             quarantine_bytes_max: config.store.quarantine_bytes_max,
             write_failures_max: config.health.write_failures_max,
+            tap: readings.as_ref().map(|(tap, _)| tap.clone()),
         };
         let outbox = config.bridge.as_ref().map(upstream::outbox);
         let writer = Writer::start(settings, queue.clone(), outbox.clone()).map_err(store_ended)?;
@@ -178,8 +199,10 @@ impl Hub {
         };
         let forwarding = config.bridge.as_ref().map(|bridge| upstream::forwarding(bridge, &config.station.name));
         let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits, forwarding));
+        ingest.sources().remember(rhythms(&config.store.path).await);
         let kept = kept(&config.store.path).await;
-        let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone(), kept).await?;
+        let faults: Arc<Faults> = Arc::default();
+        let broker = Running::start(config.broker.clone(), ingest.clone(), queue.clone(), kept, &faults).await?;
         let canary = Canary::open(&broker.bus()).await.map_err(BrokerError::from)?;
         let bridge = match (&config.bridge, outbox) {
             (Some(settings), Some(outbox)) => {
@@ -191,23 +214,36 @@ impl Hub {
         let (bridge, bridged) = bridge.unzip();
         let watched = Watched {
             progress: writer.progress(),
-            queue,
+            queue: queue.clone(),
             counters: broker.counters(),
             ingest,
             canary,
             database: config.store.path.clone(),
             bridge: bridged,
         };
+        let health = Arc::new(Health::new(watched, &config.health));
+        let inside = broker.inside("stationhub-alerts", alert::USER);
+        let inputs = Inputs { issues: health.issues(), readings };
+        let (station, database) = (&config.station.name, &config.store.path);
+        let alerts = alert::Running::start(&config.alerts, station, database, queue, &inside, inputs).await;
+        let mut reloads: Vec<Arc<dyn Reload>> = vec![hub_toml.clone()];
+        reloads.extend(broker.reloads());
+        if !config.alerts.rules.is_empty() {
+            reloads.push(Arc::new(RulesAnew::new(alerts.alerts(), hub_toml.reread())));
+        }
         let mut hub = Hub {
             database: config.store.path.clone(),
             writer,
-            reloads: Reloads::new(broker.reloads()),
+            reloads: Reloads::new(reloads),
             broker,
+            service,
             bridge,
-            health: Arc::new(Health::new(watched, &config.health)),
+            health,
+            alerts,
             http_address: None,
             background: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            faults,
         };
         hub.start_background(config).await;
         Ok(hub)
@@ -216,33 +252,72 @@ impl Hub {
     /// Starts what watches and tells: the hub serves its clients without it, too.
     async fn start_background(&mut self, config: &Config) {
         let (health, stop) = (&self.health, &self.background);
+        let rooms = Rooms { health: health.clone(), alerts: self.alerts.alerts() };
         for Place { name, kind, address } in self.broker.places() {
             info!("MQTT is served on {address} (listener {name:?}, {kind})");
         }
-        self.tasks.spawn(self.reloads.clone().serve(stop.clone()));
+        self.serve_reloads();
         if self.bridge.is_none() {
-            self.tasks.spawn(upstream::tell_of_an_outbox_without_a_bridge(self.database.clone()));
+            let told = upstream::tell_of_an_outbox_without_a_bridge(self.database.clone());
+            self.tasks.spawn(tasks::named(Name::Part("start"), told));
         }
         if let Some(address) = config.http.listen {
-            let bound = http::bind(address).await;
+            let mut bound = http::bind(address).await;
             self.http_address =
                 bound.as_ref().and_then(|listener| listener.local_addr().ok()).map(|address| address.to_string());
             if let Some(address) = &self.http_address {
                 info!("HTTP is served on {address}");
             }
-            self.tasks.spawn(http::serve_tcp(address, bound, health.clone(), stop.clone()));
+            let (served, stopping) = (rooms.clone(), stop.clone());
+            tasks::lasting(&self.tasks, Name::Part("http"), stop.clone(), move || {
+                http::serve_tcp(address, bound.take(), served.clone(), stopping.clone())
+            });
         }
         match OwnersSocket::bind(&self.database) {
-            Ok(socket) => {
-                self.tasks.spawn(http::serve_socket(socket, health.clone(), stop.clone()));
-            }
+            Ok(socket) => self.serve_socket(socket, rooms),
             Err(error) => warn!("{error}"),
         }
-        let (watching, counting) = (health.clone(), health.clone());
-        let (interval, stop_watching) = (config.health.interval, stop.clone());
-        self.tasks.spawn(async move { watching.watch(interval, stop_watching).await });
-        let (interval, stop_counting) = (config.stats.interval, stop.clone());
-        self.tasks.spawn(async move { counting.count(interval, stop_counting).await });
+        self.watch_health(config);
+    }
+
+    fn serve_reloads(&self) {
+        let (reloads, service, stop) = (self.reloads.clone(), self.service.clone(), self.background.clone());
+        tasks::lasting(&self.tasks, Name::Part("reload"), self.background.clone(), move || {
+            reloads.clone().serve(service.clone(), stop.clone())
+        });
+    }
+
+    fn serve_socket(&self, socket: OwnersSocket, rooms: Rooms) {
+        let (database, stop) = (self.database.clone(), self.background.clone());
+        let mut bound = Some(socket);
+        tasks::lasting(&self.tasks, Name::Part("owner's socket"), self.background.clone(), move || {
+            let socket = bound.take().map_or_else(|| OwnersSocket::bind(&database), Ok);
+            let (rooms, stop) = (rooms.clone(), stop.clone());
+            async move {
+                match socket {
+                    Ok(socket) => http::serve_socket(socket, rooms, stop).await,
+                    Err(error) => warn!("{error}"),
+                }
+            }
+        });
+    }
+
+    fn watch_health(&self, config: &Config) {
+        let (health, stop, interval) = (self.health.clone(), self.background.clone(), config.health.interval);
+        tasks::lasting(&self.tasks, Name::Part("health"), self.background.clone(), move || {
+            let (health, stop) = (health.clone(), stop.clone());
+            async move { health.watch(interval, stop).await }
+        });
+        let (health, stop, interval) = (self.health.clone(), self.background.clone(), config.stats.interval);
+        tasks::lasting(&self.tasks, Name::Part("statistics"), self.background.clone(), move || {
+            let (health, stop) = (health.clone(), stop.clone());
+            async move { health.count(interval, stop).await }
+        });
+        let (health, stop, interval) = (self.health.clone(), self.background.clone(), config.health.interval);
+        tasks::lasting(&self.tasks, Name::Part("heartbeat"), self.background.clone(), move || {
+            let (health, stop) = (health.clone(), stop.clone());
+            async move { health.beat(interval, stop).await }
+        });
     }
 
     fn ready(&self) -> Ready {
@@ -255,12 +330,13 @@ impl Hub {
     }
 
     async fn serve(mut self, signals: &mut Signals) -> Result<(), HubError> {
-        let (bus, reloads) = (self.broker.bus(), self.reloads.clone());
+        let (bus, reloads, faults) = (self.broker.bus(), self.reloads.clone(), self.faults.clone());
         let ended = tokio::select! {
             () = signals.stop(&reloads) => Ended::BySignal,
             end = self.writer.ended() => Ended::Writer(end),
             () = router_ends(&bus) => Ended::Router,
             () = upstream::bridge_ends(&mut self.bridge) => Ended::Bridge,
+            fault = faults.first() => Ended::Task(fault),
         };
         tokio::select! {
             result = self.stop(ended) => result,
@@ -271,7 +347,8 @@ impl Hub {
     /// Stops everything in order, and tells why.
     async fn stop(mut self, ended: Ended) -> Result<(), HubError> {
         info!("stationhub stops");
-        self.broker.stop_reading().await;
+        self.service.stopping(ended.words());
+        tokio::join!(self.broker.stop_reading(), self.alerts.stop());
         let all_kept = self.broker.keep_the_last(KEEP_TIME_MAX).await;
         if let Some(bridge) = self.bridge.take() {
             bridge.stop().await;
@@ -279,9 +356,10 @@ impl Hub {
         // Where the store was too slow for that, it has had its time.
         let store_time = if all_kept { STORE_END_TIME_MAX } else { STORE_END_TIME_LATE };
         let (unexpected, written) = match ended {
-            Ended::Writer(end) => (Some(WRITER), end),
-            Ended::Router => (Some("the message router"), self.writer.stop(store_time).await),
-            Ended::Bridge => (Some("the bridge"), self.writer.stop(store_time).await),
+            Ended::Writer(end) => (Some(WRITER_ENDED.to_owned()), end),
+            Ended::Router => (Some(ROUTER_ENDED.to_owned()), self.writer.stop(store_time).await),
+            Ended::Bridge => (Some(BRIDGE_ENDED.to_owned()), self.writer.stop(store_time).await),
+            Ended::Task(fault) => (Some(fault), self.writer.stop(store_time).await),
             Ended::BySignal => (None, self.writer.stop(store_time).await),
         };
         self.broker.end_sessions(SESSIONS_END_TIME_MAX).await;
@@ -291,7 +369,7 @@ impl Hub {
         self.tasks.wait().await;
         match (written, unexpected) {
             (Some(Err(source)), _) => Err(HubError::Store { path: self.database, source }),
-            (None, _) => Err(HubError::PartEnded(WRITER)),
+            (None, _) => Err(HubError::PartEnded(WRITER_ENDED.to_owned())),
             (Some(Ok(())), Some(part)) => Err(HubError::PartEnded(part)),
             (Some(Ok(())), None) if !all_kept => Err(HubError::NotKept),
             (Some(Ok(())), None) => {
@@ -308,7 +386,7 @@ async fn kept(database: &Path) -> Option<Kept> {
     let deadline = Instant::now() + KEPT_READ_TIME_MAX;
     loop {
         let path = database.to_owned();
-        let read = tokio::task::spawn_blocking(move || Reader::open(&path)?.kept()).await;
+        let read = tasks::blocking(Name::Part("start"), move || Reader::open(&path)?.kept()).await;
         match read {
             Ok(Ok(kept)) => return Some(kept),
             Ok(Err(error)) if Instant::now() >= deadline => {
@@ -323,31 +401,23 @@ async fn kept(database: &Path) -> Option<Kept> {
     }
 }
 
+/// Reads the rhythms that an earlier run learnt. Without them, each is learnt anew.
+async fn rhythms(database: &Path) -> Vec<Learnt> {
+    let path = database.to_owned();
+    match tasks::blocking(Name::Part("start"), move || Reader::open(&path)?.rhythms()).await {
+        Ok(Ok(learnt)) => learnt,
+        Ok(Err(error)) => {
+            warn!("{error}; they are learnt anew");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
+    }
+}
+
 async fn router_ends(bus: &Arc<Bus>) {
     while !bus.is_dead() {
         tokio::time::sleep(ROUTER_LOOK_INTERVAL).await;
     }
-}
-
-/// Removes the ready file of an earlier run, which whoever waits for this one must not read.
-fn remove_stale(path: &Path) -> Result<(), HubError> {
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(HubError::System { doing: format!("cannot replace the ready file {}", path.display()), source })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Writes the ready file as a whole: whoever waits for it never reads half of it.
-fn write_ready_file(path: &Path, ready: &Ready) -> Result<(), HubError> {
-    let failed = |source| HubError::System { doing: format!("cannot write the ready file {}", path.display()), source };
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
-    let json = serde_json::to_string(ready).map_err(|error| failed(error.into()))?;
-    let mut file = std::fs::File::create(&unfinished).map_err(failed)?;
-    writeln!(file, "{json}").map_err(failed)?;
-    std::fs::rename(&unfinished, path).map_err(failed)
 }
 
 /// Raises the soft limit of open files to the hard one, so that a crowd of peers does not use it up.
@@ -356,49 +426,5 @@ fn allow_many_files() {
     let raised = Rlimit { current: limit.maximum, ..limit };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         warn!("cannot raise the limit of open files: {error}");
-    }
-}
-
-/// The signals that the hub obeys.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-    reopen: Signal,
-    log_file: Option<LogFile>,
-}
-
-impl Signals {
-    fn listen(log_file: Option<LogFile>) -> Result<Signals, HubError> {
-        let listen = |kind| {
-            signal(kind).map_err(|source| HubError::System { doing: "cannot listen to signals".to_owned(), source })
-        };
-        Ok(Signals {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-            reopen: listen(SignalKind::user_defined1())?,
-            log_file,
-        })
-    }
-
-    /// Waits for a signal to stop; meanwhile reopens the log, and has files read anew, as often as it is asked to.
-    async fn stop(&mut self, reloads: &Reloads) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => reloads.ask(),
-                _ = self.reopen.recv() => self.reopen_log(),
-            }
-        }
-    }
-
-    fn reopen_log(&self) {
-        let Some(log_file) = &self.log_file else { return };
-        match log_file.reopen() {
-            Ok(()) => info!("the log file was opened anew"),
-            Err(error) => error!("{error}; the old one is written on"),
-        }
     }
 }

@@ -2,22 +2,29 @@
 //!
 //! `docs/ARCHITECTURE.md` shows the house; each room's own page says what it owns and what it never does.
 
+pub mod alert;
 pub mod bridge;
 pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod fault;
 pub mod health;
+pub mod histogram;
 pub mod http;
 pub mod hub;
 pub mod import_mosquitto;
 pub mod ingest;
 pub mod lock;
 pub mod log;
+pub mod panics;
 pub mod passwd;
 pub mod reading;
 pub mod reload;
+pub mod service;
+pub mod settings;
 pub mod simulate;
 pub mod store;
+pub mod tasks;
 pub mod tls;
 pub mod topic;

@@ -1,14 +1,18 @@
 //! The `stationhub` command: arguments in, exit code out.
 
 use std::io::{IsTerminal, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
 use stationhub::broker::auth::Auth;
-use stationhub::cli::{Cli, Command, ImportMosquittoArgs, PasswdCommand, QuarantineCommand, QuarantineListArgs};
-use stationhub::config::Config;
-use stationhub::http::client::ClientError;
+use stationhub::cli::{
+    AlertCommand, Cli, Command, ImportMosquittoArgs, PasswdCommand, QuarantineCommand, QuarantineListArgs,
+};
+use stationhub::config::{Config, Flags};
+use stationhub::http::client::{ClientError, Colours};
 use stationhub::store::Reader;
 use stationhub::{http, hub, import_mosquitto, passwd, simulate};
 use tokio::runtime::{Builder, Runtime};
@@ -40,11 +44,12 @@ fn main() -> ExitCode {
     };
     match cli.command {
         None | Some(Command::Run(_)) => match Auth::load(&config.broker) {
-            Ok(_) => finish(run(config)),
+            Ok(_) => finish(run(config, cli.flags())),
             Err(errors) => wrong(&errors),
         },
         Some(Command::Check(_)) => check(&config),
         Some(Command::Status(args)) => status(&config, args.json).unwrap_or_else(|error| finish(Err(error))),
+        Some(Command::Alert(command)) => finish(alert(&config, command)),
         Some(Command::Quarantine(QuarantineCommand::List(args))) => finish(quarantine(&config, &args)),
         Some(Command::Passwd(command)) => finish(users(config, command)),
         Some(Command::Simulate(_) | Command::ImportMosquitto(_)) => ExitCode::SUCCESS,
@@ -89,16 +94,19 @@ fn runtime() -> anyhow::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(workers)
         .max_blocking_threads(16)
+        .thread_name("hub-worker")
         .enable_all()
         .build()
         .context("cannot start the hub's threads")
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
+fn run(config: Config, flags: Flags) -> anyhow::Result<()> {
     let runtime = runtime()?;
-    let ended = runtime.block_on(hub::run(config));
+    let reread = Arc::new(move || Config::load(&flags, std::env::vars_os()));
+    let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(hub::run(config, reread))));
     // A thread that is stuck in the system must not keep the hub from ending.
     runtime.shutdown_background();
+    let ended = ended.map_err(|_| anyhow::Error::msg("the hub's main task panicked; its log says where"))?;
     // Its words name their cause already.
     ended.map_err(|error| anyhow::Error::msg(error.to_string()))
 }
@@ -130,9 +138,34 @@ fn status(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
     if json {
         print_line(&answer)?;
     } else {
-        print_line(http::client::in_words(&report).trim_end())?;
+        print_line(http::client::in_words(&report, colours()).trim_end())?;
     }
     Ok(if report["status"] == "ok" { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+fn alert(config: &Config, command: AlertCommand) -> anyhow::Result<()> {
+    let database = &config.store.path;
+    let answer = runtime()?.block_on(async {
+        match &command {
+            AlertCommand::List(_) => http::alerts(database).await,
+            AlertCommand::Ack(args) => http::acknowledge(database, &args.rule).await,
+            AlertCommand::Test(args) => http::test_channel(database, &args.channel).await,
+        }
+    })?;
+    match command {
+        AlertCommand::List(args) if !args.json => {
+            let listing = serde_json::from_str(&answer).context("the hub's answer is no JSON")?;
+            print_line(&http::alerts::in_words(&listing))
+        }
+        _ => print_line(&answer),
+    }
+}
+
+/// Colours are for a terminal that knows them, unless NO_COLOR is set to anything (https://no-color.org).
+fn colours() -> Colours {
+    let says = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let knows = says("TERM").is_none_or(|term| term != "dumb") && says("NO_COLOR").is_none();
+    if knows && std::io::stdout().is_terminal() { Colours::On } else { Colours::Off }
 }
 
 fn users(config: Config, command: PasswdCommand) -> anyhow::Result<()> {

@@ -26,6 +26,92 @@ pub enum Kind {
     Magnetic,
 }
 
+/// Names one number of a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantity {
+    /// [`Weather::temperature`].
+    Temperature,
+    /// [`Weather::humidity`].
+    Humidity,
+    /// [`Weather::pressure`].
+    Pressure,
+    /// [`Weather::irradiance`].
+    Irradiance,
+    /// [`Weather::wind_direction`].
+    WindDirection,
+    /// [`Weather::rain_gauge_count`].
+    RainGaugeCount,
+    /// [`Weather::anemometer_count`].
+    AnemometerCount,
+    /// [`Magnetic::x`].
+    X,
+    /// [`Magnetic::y`].
+    Y,
+    /// [`Magnetic::z`].
+    Z,
+}
+
+impl Quantity {
+    /// Every quantity.
+    pub const ALL: [Quantity; 10] = [
+        Quantity::Temperature,
+        Quantity::Humidity,
+        Quantity::Pressure,
+        Quantity::Irradiance,
+        Quantity::WindDirection,
+        Quantity::RainGaugeCount,
+        Quantity::AnemometerCount,
+        Quantity::X,
+        Quantity::Y,
+        Quantity::Z,
+    ];
+
+    /// Returns its name, that of the database's column.
+    pub fn name(self) -> &'static str {
+        match self {
+            Quantity::Temperature => "temperature",
+            Quantity::Humidity => "humidity",
+            Quantity::Pressure => "pressure",
+            Quantity::Irradiance => "irradiance",
+            Quantity::WindDirection => "wind_direction",
+            Quantity::RainGaugeCount => "rain_gauge_count",
+            Quantity::AnemometerCount => "anemometer_count",
+            Quantity::X => "x",
+            Quantity::Y => "y",
+            Quantity::Z => "z",
+        }
+    }
+
+    /// Returns its value in a sample; `None` where the sample has none.
+    pub fn of(self, sample: &Sample) -> Option<f64> {
+        let number = match (self, sample) {
+            (Quantity::Temperature, Sample::Weather(weather)) => weather.temperature,
+            (Quantity::Humidity, Sample::Weather(weather)) => weather.humidity,
+            (Quantity::Pressure, Sample::Weather(weather)) => weather.pressure,
+            (Quantity::Irradiance, Sample::Weather(weather)) => weather.irradiance,
+            (Quantity::WindDirection, Sample::Weather(weather)) => weather.wind_direction,
+            (Quantity::RainGaugeCount, Sample::Weather(weather)) => weather.rain_gauge_count,
+            (Quantity::AnemometerCount, Sample::Weather(weather)) => weather.anemometer_count,
+            (Quantity::X, Sample::Magnetic(flux)) => Some(flux.x),
+            (Quantity::Y, Sample::Magnetic(flux)) => Some(flux.y),
+            (Quantity::Z, Sample::Magnetic(flux)) => Some(flux.z),
+            _ => None,
+        };
+        number.map(Number::as_real)
+    }
+}
+
+impl Number {
+    /// Returns the number as one with a fraction; beyond 2^53, about.
+    #[allow(clippy::cast_precision_loss, reason = "no sensor counts that far")]
+    pub fn as_real(self) -> f64 {
+        match self {
+            Number::Int(number) => number as f64,
+            Number::Real(number) => number,
+        }
+    }
+}
+
 impl Kind {
     /// Returns the name that the configuration and the quarantine use.
     pub fn name(self) -> &'static str {

@@ -4,10 +4,17 @@
 //! they read, and never stops anything: a part that cannot be read stays as it was.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+
+use crate::service::Service;
+use crate::tasks::{self, Name};
+
+/// How long the service manager is told that files are being read.
+const READ_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Something that can be read anew while the hub serves.
 pub trait Reload: Send + Sync {
@@ -45,21 +52,34 @@ impl Reloads {
     }
 
     /// Reads everything anew as often as asked to, until `stop`.
-    pub async fn serve(self: Arc<Self>, stop: CancellationToken) {
+    pub async fn serve(self: Arc<Self>, service: Service, stop: CancellationToken) {
         while stop.run_until_cancelled(self.asked.notified()).await.is_some() {
+            service.reloading();
             let reloads = self.clone();
             // Files may hang, and nothing else must wait for them.
-            let read = tokio::task::spawn_blocking(move || reloads.read_anew());
-            if let Some(Err(failed)) = stop.run_until_cancelled(read).await {
-                error!("SIGHUP: reading the configuration's files anew failed: {failed}");
+            let mut read = tasks::blocking(Name::Part("reload"), move || reloads.read_anew());
+            let in_time = stop.run_until_cancelled(tokio::time::timeout(READ_TIME_MAX, &mut read)).await;
+            service.reloaded();
+            let ended = match in_time {
+                Some(Ok(ended)) => Some(ended),
+                Some(Err(_)) => {
+                    error!(
+                        "SIGHUP: not all files could be read within {READ_TIME_MAX:?}; what they held before stays in force"
+                    );
+                    // One at a time: what hangs is not asked for again.
+                    stop.run_until_cancelled(read).await
+                }
+                None => None,
+            };
+            match ended {
+                Some(Ok(())) => {}
+                Some(Err(failed)) => error!("SIGHUP: not all files were read anew: {failed}"),
+                None => return,
             }
         }
     }
 
     fn read_anew(&self) {
-        if self.parts.is_empty() {
-            info!("SIGHUP: nothing is configured that can be read anew");
-        }
         for part in &self.parts {
             match part.reload() {
                 Ok(reloaded) => {

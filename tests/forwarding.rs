@@ -61,12 +61,14 @@ impl Hub {
             batch_max: config.store.batch_max,
             quarantine_bytes_max: config.store.quarantine_bytes_max,
             write_failures_max: 10,
+            tap: None,
         };
         let writer = Writer::start(settings, queue.clone(), Some(outbox.clone())).unwrap();
         let forwarding = Forwarding::new(TOPICS.map(str::to_owned).into(), 100, "a", "stations/a/{topic}");
         let limits = Limits { payload_bytes_max: 1000, clock_skew_ms_max: 1000 };
         let ingest = Arc::new(Ingest::new(config.ingest.routes.clone(), limits, Some(forwarding)));
-        let broker = runtime.block_on(Running::start(config.broker, ingest.clone(), queue, None)).unwrap();
+        let broker =
+            runtime.block_on(Running::start(config.broker, ingest.clone(), queue, None, &Arc::default())).unwrap();
         let progress = writer.progress();
         Hub { broker: Some(broker), writer: Some(writer), ingest, progress, outbox, runtime, dir }
     }

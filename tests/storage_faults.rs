@@ -6,17 +6,16 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use support::disk::SmallDisk;
 use support::mqtt::{Connect, Packet};
 use support::sensor::{
     Fleet, Load, assert_acked_are_stored_once, assert_all_sent_are_stored_once, stored, weather, weather_topic,
 };
-use support::{PATIENTLY, SOON, Site, is_root, set_mode, skip, wait_for};
+use support::{PATIENTLY, SOON, Site, is_root, set_mode, wait_for};
 
 /// An unprivileged user: root may write where a mode forbids it.
 const NOBODY: u32 = 65534;
@@ -160,41 +159,6 @@ fn read_only_and_back(site: Site) {
     let sensors = fleet.finish(SOON);
     assert_all_sent_are_stored_once(site.db(), &sensors);
     assert!(hub.is_running());
-}
-
-/// A file system of its own, small enough to be filled.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: PathBuf, size: &str) -> Option<SmallDisk> {
-        fs::create_dir(&at).unwrap();
-        let options = format!("size={size},mode=755");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at).output();
-        if mount.is_ok_and(|done| done.status.success()) {
-            return Some(SmallDisk(at));
-        }
-        skip("a small disk cannot be mounted here", false);
-        None
-    }
-
-    /// Takes all that is free, and returns the file to remove.
-    fn fill(&self) -> PathBuf {
-        let path = self.0.join("ballast");
-        let mut file = fs::File::create(&path).unwrap();
-        for chunk in [[0; 4096].as_slice(), [0; 1].as_slice()] {
-            while file.write_all(chunk).is_ok() {}
-        }
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let done = Command::new("umount").arg("-l").arg(&self.0).status();
-        if !done.is_ok_and(|status| status.success()) {
-            eprintln!("{} stays mounted", self.0.display());
-        }
-    }
 }
 
 #[test]

@@ -29,6 +29,7 @@ use super::window::{Again, Window};
 use crate::config::{self, Protocol};
 use crate::log::Rate;
 use crate::store::Outbox;
+use crate::tasks::{self, Name};
 
 /// A loss that lasts is told again after this time.
 const TELL_AGAIN: Duration = Duration::from_secs(600);
@@ -99,7 +100,8 @@ impl Lasting {
             self.note_echoes(&again);
         }
         let (link, arrivals) = Link::open(settings, again);
-        let mut bringing = tokio::spawn(down.clone().bring(arrivals, link.sender.clone()));
+        let mut bringing =
+            tokio::spawn(tasks::named(Name::Part("bridge, down"), down.clone().bring(arrivals, link.sender.clone())));
         let mut end = Conversation::new(self, link).hold(stop).await;
         if matches!(end, End::Lost(Loss::Closed)) && !self.is_accepted {
             let is_v5 = self.settings.protocol == Protocol::V5;

@@ -52,6 +52,7 @@ use crate::broker::inside::Inside;
 use crate::config::{self, Protocol};
 use crate::log::Rate;
 use crate::store::{Outbox, Queue};
+use crate::tasks::{self, Name};
 
 pub use self::state::{Standing, State};
 
@@ -110,7 +111,7 @@ impl Bridge {
             getpriority_process(None)
                 .and_then(|priority| setpriority_process(None, priority + NICENESS))
                 .unwrap_or_else(|error| debug!("the bridge does not step back: {error}"));
-            runtime.block_on(running);
+            runtime.block_on(tasks::part("bridge", running));
             runtime.shutdown_background();
             end.send(()).unwrap_or(());
         })?;
@@ -212,7 +213,7 @@ async fn run(mut settings: config::Bridge, parts: Parts, state: Arc<State>, stop
 
 /// Reads what a connection needs, anew each time; with `clean` the upstream is to forget an earlier session.
 async fn connection(wanted: config::Bridge, clean: bool) -> Result<Settings, Loss> {
-    let read = tokio::task::spawn_blocking(move || {
+    let read = tasks::blocking(Name::Part("bridge"), move || {
         Ok(Settings {
             login: login(&wanted)?,
             tls: wanted.tls.as_ref().map(client_settings).transpose()?,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::store::{Lane, Outbox, Reader, StoreError, Waiting};
+use crate::tasks::{self, Name};
 
 /// Rows read at a time.
 const ROWS: usize = 256;
@@ -111,7 +112,7 @@ impl Supply {
         after: i64,
     ) -> Result<(Vec<Waiting>, Reader), StoreError> {
         let (database, outbox, bytes_max) = (self.database.clone(), self.outbox.clone(), self.bytes_max);
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = tasks::blocking(Name::Part("bridge, outbox"), move || {
             let reader = match open {
                 Some(reader) => reader,
                 None => Reader::open(&database)?,

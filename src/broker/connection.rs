@@ -5,10 +5,12 @@
 //! that does not read never keeps the task from reading, and the other way round.
 
 use std::future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -24,7 +26,7 @@ use super::pen::{Outlet, Pen};
 use super::registry::Attachment;
 use super::wire::{self, ConnAckProperties, Connect, Version, WireError};
 use super::{Broker, connack, transport, will};
-use crate::clock::now_ms;
+use crate::clock::Moment;
 
 /// What is read at a time, bytes.
 const READ_BYTES: usize = 8 * 1024;
@@ -173,7 +175,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
         let holding = attachment.holding.clone();
         let mut inbound = Inbound::new(broker.clone(), holding, rights.clone(), terms, wake.clone());
         let serving = Serving { broker, attachment: &attachment, outlet, keep_alive, wake: &wake };
-        let mut end = self.converse(&mut inbound, &serving, door.packet_bytes_max).await;
+        // What was begun for this client is put in order as after any other end: the session is the next connection's.
+        let conversation = AssertUnwindSafe(self.converse(&mut inbound, &serving, door.packet_bytes_max));
+        let mut end = conversation.catch_unwind().await.unwrap_or(End::Panicked);
         if matches!(end, End::Stopping) {
             // Once the acks have left, the store has ended.
             will::leave(will.take(), &rights, &attachment, broker).await;
@@ -299,11 +303,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Socket<R, W> {
     ) -> Result<bool, End> {
         let unread = self.input.len();
         loop {
-            let received_ms = now_ms();
+            let received = Moment::now();
             let mut taken = Ok(true);
             while matches!(taken, Ok(true)) && !inbound.is_full() {
                 taken = match wire::decode(serving.outlet.version, &mut self.input, packet_bytes_max) {
-                    Ok(Some(packet)) => inbound.take(packet, received_ms, &mut self.output).await.map(|()| true),
+                    Ok(Some(packet)) => inbound.take(packet, received, &mut self.output).await.map(|()| true),
                     Ok(None) => Ok(false),
                     Err(error) => Err(error.into()),
                 };

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::auth::Rights;
+use crate::histogram::Histogram;
 use crate::log::Rate;
 
 /// The broker's counters. They only rise, but for those that count what is there now.
@@ -32,6 +33,8 @@ pub struct Counters {
     pub logins_refused: AtomicU64,
     /// Publishes, subscriptions and wills that the access rules denied.
     pub denied: AtomicU64,
+    /// From the arrival of a reading at QoS 1 or 2 until its ack is on its way out.
+    pub ack_latency: Histogram,
     pub(super) refused_lines: Rate,
     pub(super) denied_lines: Rate,
     pub(super) violation_lines: Rate,

@@ -29,6 +29,8 @@ pub(super) enum End {
     TakenOver,
     /// The hub stops.
     Stopping,
+    /// Serving the client made the hub panic; the log has it already.
+    Panicked,
 }
 
 impl End {
@@ -75,6 +77,7 @@ impl End {
             End::Violation { code, .. } => Some(*code),
             End::TakenOver => Some(0x8E),
             End::Stopping => Some(0x8B),
+            End::Panicked => Some(0x83),
         }
     }
 

@@ -25,6 +25,8 @@ use super::pen::Outlet;
 use super::received::Came;
 use super::registry::Holding;
 use super::wire::{self, Ack, AckKind, Connect, Disconnect, Packet, Publish, QoS, Version};
+use crate::clock::Moment;
+use crate::fault;
 use crate::ingest::{Arrival, Routed};
 use crate::store::{AckGate, Job, Ticket};
 use crate::topic;
@@ -98,6 +100,8 @@ struct Due {
     id: u16,
     reason: u8,
     needs: u64,
+    /// When the publish came, where it is one of readings.
+    reading_came: Option<Instant>,
 }
 
 impl Inbound {
@@ -149,9 +153,9 @@ impl Inbound {
     }
 
     /// Takes a packet; answers that wait for nothing go to `out`.
-    pub(super) async fn take(&mut self, packet: Packet, received_ms: i64, out: &mut BytesMut) -> Result<(), End> {
+    pub(super) async fn take(&mut self, packet: Packet, received: Moment, out: &mut BytesMut) -> Result<(), End> {
         match packet {
-            Packet::Publish(publish) => return self.publish(publish, received_ms),
+            Packet::Publish(publish) => return self.publish(publish, received),
             Packet::PubAck(Ack { id, .. }) => self.holding.session.acknowledged(id, AckKind::PubAck),
             Packet::PubComp(Ack { id, .. }) => self.holding.session.acknowledged(id, AckKind::PubComp),
             Packet::PubRec(ack) => self.received_by_client(ack, out),
@@ -205,8 +209,16 @@ impl Inbound {
     /// Writes the acks that nothing holds back any more.
     pub(super) fn write_acks(&mut self, out: &mut BytesMut) {
         let stored = self.gate.stored();
+        if self.due.front().is_none_or(|due| due.needs > stored) {
+            return;
+        }
+        let now = Instant::now();
+        let mut latency = self.broker.counters.ack_latency.tally();
         while let Some(due) = self.due.pop_front_if(|due| due.needs <= stored) {
             wire::ack(out, self.terms.version, due.kind, due.id, due.reason);
+            if let Some(came) = due.reading_came {
+                latency.count(now.saturating_duration_since(came));
+            }
         }
     }
 
@@ -220,10 +232,11 @@ impl Inbound {
         if disconnect.reason == 0 { End::Goodbye } else { End::GoodbyeWithWill }
     }
 
-    fn publish(&mut self, mut publish: Publish, received_ms: i64) -> Result<(), End> {
+    fn publish(&mut self, mut publish: Publish, received: Moment) -> Result<(), End> {
         let broker = self.broker.clone();
         Counters::add(&broker.counters.received, 1);
         self.resolve_alias(&mut publish)?;
+        fault::panic(&publish.topic);
         if publish.retain && broker.limits.retained_messages == 0 && self.terms.version == Version::V5 {
             let text = "it wants a message retained, and broker.limits.retained_messages allows none";
             return Err(End::violation(code::RETAIN_NOT_SUPPORTED, text));
@@ -237,14 +250,15 @@ impl Inbound {
             return self.refuse_publish(&publish);
         }
         let came = self.note_id(&publish)?;
-        let needs = match self.route(&publish.topic) {
+        let (needs, reading_came) = match self.route(&publish.topic) {
             Some(routed) => {
-                Counters::add(&broker.counters.routed, usize::from(routed.is_of_readings()));
-                self.queue_job(&routed, &publish, came, received_ms)
+                let is_of_readings = routed.is_of_readings();
+                Counters::add(&broker.counters.routed, usize::from(is_of_readings));
+                (self.queue_job(&routed, &publish, came, received), is_of_readings.then_some(received.at))
             }
-            None => 0,
+            None => (0, None),
         };
-        self.owe_ack(&publish, 0, needs);
+        self.owe_ack(&publish, 0, needs, reading_came);
         if came != Came::Again && (publish.retain || broker.bus.has_subscribers()) {
             let message = Message::of_publish(&publish, self.holding.session.client(), Instant::now());
             let message = Arc::new(message);
@@ -277,18 +291,18 @@ impl Inbound {
         if !v5 {
             self.note_id(publish)?;
         }
-        self.owe_ack(publish, if v5 { code::NOT_AUTHORIZED } else { 0 }, 0);
+        self.owe_ack(publish, if v5 { code::NOT_AUTHORIZED } else { 0 }, 0, None);
         Ok(())
     }
 
     /// Notes the ack that a publish is due, by its QoS.
-    fn owe_ack(&mut self, publish: &Publish, reason: u8, needs: u64) {
+    fn owe_ack(&mut self, publish: &Publish, reason: u8, needs: u64, reading_came: Option<Instant>) {
         let kind = match publish.qos {
             QoS::AtMostOnce => return,
             QoS::AtLeastOnce => AckKind::PubAck,
             QoS::ExactlyOnce => AckKind::PubRec,
         };
-        self.due.push_back(Due { kind, id: publish.id, reason, needs });
+        self.due.push_back(Due { kind, id: publish.id, reason, needs, reading_came });
     }
 
     /// Checks the window and notes a QoS 2 packet id; tells whether the publish came already.
@@ -314,7 +328,7 @@ impl Inbound {
 
     /// Queues what the store is to have of a publish; returns the number that its ack needs, 0 for none. One that perhaps
     /// came already is taken for that where the store finds its bytes the same.
-    fn queue_job(&mut self, routed: &Routed, publish: &Publish, came: Came, received_ms: i64) -> u64 {
+    fn queue_job(&mut self, routed: &Routed, publish: &Publish, came: Came, received: Moment) -> u64 {
         let acked = publish.qos > QoS::AtMostOnce;
         let number = self.numbered + 1;
         let properties = publish.properties.as_deref().filter(|_| routed.is_forwarded());
@@ -323,10 +337,10 @@ impl Inbound {
             client: self.holding.session.client().clone(),
             qos: publish.qos as u8,
             retain: publish.retain,
-            properties: properties.map(|properties| forwarded::to_stored(properties, received_ms)),
+            properties: properties.map(|properties| forwarded::to_stored(properties, received.ms)),
             forwards: true,
             delivery: acked.then_some((publish.id, publish.dup || came != Came::First)),
-            received_ms,
+            received,
             ticket: acked.then(|| Ticket { gate: self.gate.clone(), number }),
         };
         let Some(job) = self.broker.ingest.job(routed, arrival) else { return 0 };

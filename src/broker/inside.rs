@@ -15,7 +15,7 @@ use super::counters::Counters;
 use super::message::Message;
 use super::wire::QoS;
 use super::{Broker, Running, forwarded};
-use crate::clock::now_ms;
+use crate::clock::{Moment, now_ms};
 use crate::ingest::Arrival;
 use crate::store::queue::Closed;
 use crate::store::{AckGate, Properties, Ticket};
@@ -164,17 +164,17 @@ impl Broker {
     async fn queue_inside(&self, message: &Message, fate: Fate) -> Result<bool, Closed> {
         let Some(routed) = self.ingest.route(&message.topic) else { return Ok(false) };
         Counters::add(&self.counters.routed, usize::from(routed.is_of_readings()));
-        let received_ms = now_ms();
+        let received = Moment::now();
         let properties = message.properties.as_deref().filter(|_| fate.forwards && routed.is_forwarded());
         let arrival = Arrival {
             payload: &message.payload,
             client: message.publisher.clone(),
             qos: message.qos as u8,
             retain: message.retain,
-            properties: properties.map(|properties| forwarded::to_stored(properties, received_ms)),
+            properties: properties.map(|properties| forwarded::to_stored(properties, received.ms)),
             forwards: fate.forwards,
             delivery: fate.delivery,
-            received_ms,
+            received,
             ticket: fate.ticket,
         };
         let Some(job) = self.ingest.job(&routed, arrival) else { return Ok(false) };

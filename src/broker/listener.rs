@@ -22,6 +22,7 @@ use super::transport::Transport;
 use super::{Broker, Place};
 use crate::config;
 use crate::reload::Reload;
+use crate::tasks::{self, Name};
 
 /// Connections that the system keeps until they are accepted. Beyond it, it drops the first packet of a new one, which
 /// its peer sends again after a second: with the usual 128, a crowd that comes at once costs everybody that second.
@@ -85,14 +86,19 @@ impl Listener {
         Place { name: self.settings.name.clone(), kind: self.settings.kind(), address: self.address }
     }
 
+    /// Returns the name of the task that accepts here.
+    pub(super) fn task(&self) -> Name {
+        Name::Listener(self.settings.name.as_str().into())
+    }
+
     /// Returns what of it can be read anew.
     pub(super) fn reload(&self) -> Option<Arc<dyn Reload>> {
         self.settings.tls.clone().map(|certificates| certificates as Arc<dyn Reload>)
     }
 
     /// Accepts until `stop`; every connection is a task of `tasks`.
-    pub(super) async fn serve(self, broker: Arc<Broker>, stop: CancellationToken, tasks: TaskTracker) {
-        let Listener { socket, settings, .. } = self;
+    pub(super) async fn serve(self: Arc<Self>, broker: Arc<Broker>, stop: CancellationToken, tasks: TaskTracker) {
+        let Listener { socket, settings, .. } = &*self;
         let name: Arc<str> = format!("{} ({})", settings.name, settings.kind()).into();
         loop {
             let accepted = tokio::select! {
@@ -113,7 +119,7 @@ impl Listener {
                         connect_by: Instant::now() + settings.connect_timeout,
                         evicted: broker.pending.enter(peer.ip(), broker.limits.connections_pending),
                     };
-                    admit(stream, &settings, door, &broker, &tasks);
+                    admit(stream, settings, door, &broker, &tasks);
                 }
                 Err(error) => {
                     if broker.counters.refused_lines.allows() {
@@ -137,12 +143,13 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves a socket in a task of its own.
 fn admit(stream: TcpStream, settings: &config::Listener, door: Door, broker: &Arc<Broker>, tasks: &TaskTracker) {
+    let name = Name::Client("connection", Some(door.peer));
     let transport = Transport { tls: settings.tls.clone(), websocket: settings.websocket };
     if transport.is_plain() {
         let (reader, writer) = stream.into_split();
-        tasks.spawn(connection::serve(reader, writer, door, broker.clone()));
+        tasks.spawn(tasks::named(name, connection::serve(reader, writer, door, broker.clone())));
     } else {
-        tasks.spawn(transport.serve(stream, door, broker.clone()));
+        tasks.spawn(tasks::named(name, transport.serve(stream, door, broker.clone())));
     }
 }
 

@@ -67,6 +67,7 @@ use crate::config::{self, Limits};
 use crate::ingest::Ingest;
 use crate::reload::Reload;
 use crate::store::{Kept, Queue};
+use crate::tasks::{self, Faults, Name};
 
 /// How often expired sessions are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -133,7 +134,7 @@ pub struct Running {
     listening: CancellationToken,
     listeners: TaskTracker,
     keeping: CancellationToken,
-    keeper: JoinHandle<()>,
+    keeper: JoinHandle<bool>,
     tasks: TaskTracker,
 }
 
@@ -147,6 +148,7 @@ impl Running {
         ingest: Arc<Ingest>,
         queue: Arc<Queue>,
         kept: Option<Kept>,
+        faults: &Arc<Faults>,
     ) -> Result<Running, BrokerError> {
         let auth = Auth::load(&settings)?;
         for warning in auth.warnings() {
@@ -192,14 +194,20 @@ impl Running {
         restore::restore(&broker, kept).await;
         let (listeners, tasks) = (TaskTracker::new(), TaskTracker::new());
         let (listening, keeping) = (CancellationToken::new(), CancellationToken::new());
-        let keeper = tokio::spawn(Keeper::new(broker.clone(), stored).run(keeping.clone()));
+        let keeper = Keeper::new(broker.clone(), stored).run(keeping.clone());
+        let keeper = tasks::essential(faults, "keeper", keeping.clone(), keeper);
         let places = bound.iter().map(Listener::place).collect();
         let mut reloads: Vec<Arc<dyn Reload>> = bound.iter().filter_map(Listener::reload).collect();
         reloads.extend(users.map(|users| Arc::new(users) as Arc<dyn Reload>));
         for listener in bound {
-            listeners.spawn(listener.serve(broker.clone(), listening.clone(), tasks.clone()));
+            let (broker, stop, clients, listener) =
+                (broker.clone(), listening.clone(), tasks.clone(), Arc::new(listener));
+            tasks::lasting(&listeners, listener.task(), listening.clone(), move || {
+                listener.clone().serve(broker.clone(), stop.clone(), clients.clone())
+            });
         }
-        listeners.spawn(sweep(broker.clone(), listening.clone()));
+        let (swept, stop) = (broker.clone(), listening.clone());
+        tasks::lasting(&listeners, Name::Part("sweep"), listening.clone(), move || sweep(swept.clone(), stop.clone()));
         Ok(Running { broker, places, reloads, listening, listeners, keeping, keeper, tasks })
     }
 
@@ -248,7 +256,7 @@ impl Running {
             self.keeping.cancel();
             (&mut self.keeper).await
         };
-        tokio::time::timeout(deadline, kept).await.is_ok()
+        matches!(tokio::time::timeout(deadline, kept).await, Ok(Ok(true)))
     }
 
     /// Lets every session send the acks that are due, and ends it; waits for all within `deadline`.

@@ -17,6 +17,7 @@ use super::message::Message;
 use super::registry::Attachment;
 use super::session::Session;
 use super::wire::Will;
+use crate::tasks::{self, Name};
 use crate::topic;
 
 /// A connected client's will; the hub waits for it when it stops.
@@ -41,7 +42,7 @@ async fn publish_in_time(standing: Standing, attachment: &Attachment, broker: &A
         return broker.publish_will(&standing.will, &fate.session).await;
     }
     let broker = broker.clone();
-    tokio::spawn(async move {
+    tokio::spawn(tasks::named(Name::Client("delayed will", None), async move {
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = fate.succeeded.cancelled() => {}
@@ -50,7 +51,7 @@ async fn publish_in_time(standing: Standing, attachment: &Attachment, broker: &A
         if !fate.succeeded.is_cancelled() || fate.session.has_ended() {
             broker.publish_will(&standing.will, &fate.session).await;
         }
-    });
+    }));
 }
 
 impl Broker {

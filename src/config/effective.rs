@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
+use super::alerts::{Alerts, Channel, ChannelKind, Condition, Mail, Rule, Webhook};
 use super::{Bridge, Broker, Config, Limits, Listener, Password, Pattern, Protocol, Station};
 
 impl Config {
@@ -28,11 +29,22 @@ impl Config {
         text.seconds("interval_s", self.health.interval);
         text.seconds("write_silence_s", self.health.write_silence);
         text.line("write_failures_max", self.health.write_failures_max);
+        text.line("degraded_is_503", self.health.degraded_is_503);
+        text.line("disk_free_bytes_min", self.health.disk_free_bytes_min);
+        text.line("wal_bytes_max", self.health.wal_bytes_max);
+        text.line("memory_bytes_max", self.health.memory_bytes_max.unwrap_or_default());
+        for source in &self.health.sources {
+            text.section("[health.source]");
+            text.string("filter", &source.filter);
+            text.seconds("silence_s", source.silence_max.unwrap_or_default());
+        }
 
         text.section("stats");
         text.seconds("interval_s", self.stats.interval);
 
         bridge(&mut text, self.bridge.as_ref());
+
+        alerts(&mut text, &self.alerts);
 
         text.section("http");
         text.string("listen", &self.http.listen.map(|address| address.to_string()).unwrap_or_default());
@@ -194,6 +206,109 @@ fn bridge(text: &mut Text, bridge: Option<&Bridge>) {
     for warning in &bridge.warnings {
         text.comment(&format!("warning: {warning}"));
     }
+}
+
+fn alerts(text: &mut Text, alerts: &Alerts) {
+    text.section("alerts");
+    text.seconds("repeat_s", alerts.repeat.unwrap_or_default());
+    text.seconds("group_s", alerts.group);
+    if let Some(quiet) = &alerts.quiet {
+        let hours = format!("{}-{}", quiet.from.strftime("%H:%M"), quiet.to.strftime("%H:%M"));
+        text.string("quiet", &hours);
+    }
+    if alerts.channels.is_empty() {
+        text.comment("no channel: nothing but the log tells what is wrong");
+    }
+    for channel in &alerts.channels {
+        alert_channel(text, channel);
+    }
+    for rule in &alerts.rules {
+        alert_rule(text, rule, &alerts.channels);
+    }
+    for warning in &alerts.warnings {
+        text.comment(&format!("warning: {warning}"));
+    }
+}
+
+fn alert_channel(text: &mut Text, channel: &Channel) {
+    text.section("[alerts.channel]");
+    text.string("name", &channel.name);
+    text.string("kind", channel.kind.name());
+    match &channel.kind {
+        ChannelKind::Log => {}
+        ChannelKind::Mqtt { topic } => text.string("topic", topic),
+        ChannelKind::Webhook(webhook) => alert_webhook(text, webhook),
+        ChannelKind::Mail(mail) => alert_mail(text, mail),
+        ChannelKind::Command { program, arguments, timeout } => {
+            text.string("program", &program.display().to_string());
+            let arguments: Vec<String> = arguments.iter().map(|argument| argument.as_written().to_owned()).collect();
+            text.strings("arguments", &arguments);
+            text.seconds("timeout_s", *timeout);
+        }
+    }
+}
+
+/// Whoever knows a webhook's path or its headers can often write to it, so neither is shown.
+fn alert_webhook(text: &mut Text, webhook: &Webhook) {
+    text.string("url", &format!("{}/***", webhook.server()));
+    text.string("method", webhook.method);
+    for (name, _) in &webhook.headers {
+        text.comment(&format!("headers: {name}: ***"));
+    }
+    text.string("template", webhook.body.as_written());
+    text.string("content_type", &webhook.content_type);
+    if let Some(ca) = &webhook.ca {
+        text.path("ca", ca);
+    }
+    text.seconds("timeout_s", webhook.timeout);
+}
+
+fn alert_mail(text: &mut Text, mail: &Mail) {
+    text.string("host", &mail.host);
+    text.line("port", mail.port);
+    text.string("tls", mail.tls.name());
+    if let Some(username) = &mail.username {
+        match &mail.password {
+            // Without its password, the name alone would be an error.
+            Some(Password::Text(_)) => text.comment(&format!("username = {}, password = \"***\"", quoted(username))),
+            Some(Password::File(file)) => {
+                text.string("username", username);
+                text.path("password_file", file);
+            }
+            None => {}
+        }
+    }
+    text.string("from", &mail.from);
+    text.strings("to", &mail.to);
+    if let Some(ca) = &mail.ca {
+        text.path("ca", ca);
+    }
+    text.seconds("timeout_s", mail.timeout);
+}
+
+fn alert_rule(text: &mut Text, rule: &Rule, channels: &[Channel]) {
+    text.section("[alerts.rule]");
+    text.string("name", &rule.name);
+    match &rule.condition {
+        Condition::Check(id) => text.string("check", id.as_deref().unwrap_or("*")),
+        Condition::Quantity(limit) => {
+            text.string("when", &limit.to_string());
+            if let Some(clear) = limit.clear {
+                text.line("clear", format!("{clear:?}"));
+            }
+            if let Some(source) = &limit.source {
+                text.string("source", source);
+            }
+        }
+    }
+    text.seconds("for_s", rule.hold);
+    text.seconds("repeat_s", rule.repeat.unwrap_or_default());
+    match rule.severity {
+        Some(severity) => text.string("severity", severity.name()),
+        None => text.comment("severity: critical where the hub fails, warning where it is degraded"),
+    }
+    let named: Vec<String> = rule.channels.iter().map(|&position| channels[position].name.clone()).collect();
+    text.strings("channels", &named);
 }
 
 struct Text(String);

@@ -3,13 +3,18 @@
 //! Owns every key with its default and its range, and reports all errors at once, each with its key and its origin.
 //! It never does I/O beyond reading files, and never reads the process environment: that is an argument.
 
+mod alerting;
+pub mod alerts;
 mod bridge;
+mod changes;
+mod channels;
 mod effective;
 mod error;
 mod listeners;
 mod reader;
 mod sections;
 mod sources;
+pub mod template;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -24,6 +29,8 @@ use tracing::Level;
 use self::reader::Reader;
 use crate::reading::Kind;
 
+pub use self::alerting::is_name as is_alert_name;
+pub use self::alerts::Alerts;
 pub use self::bridge::{Bridge, BridgeTls, Password, Protocol};
 pub(crate) use self::effective::quoted;
 pub use self::error::{ConfigErrors, Problem};
@@ -47,6 +54,8 @@ pub struct Config {
     pub stats: Stats,
     /// The way upstream; `None` where there is none.
     pub bridge: Option<Bridge>,
+    /// What is told to whom.
+    pub alerts: Alerts,
     /// Health and status over HTTP.
     pub http: Http,
     /// The log.
@@ -207,6 +216,25 @@ pub struct Health {
     pub write_silence: Duration,
     /// Consecutive failed writes from which the hub is degraded.
     pub write_failures_max: u32,
+    /// Whether `/healthz` answers 503 where something is wrong and the hub works.
+    pub degraded_is_503: bool,
+    /// Free space below which the disk is about to be full, bytes.
+    pub disk_free_bytes_min: u64,
+    /// Size of the write-ahead log from which it is an issue, bytes.
+    pub wal_bytes_max: u64,
+    /// Memory of the hub from which it is an issue, bytes; `None` for no such bound.
+    pub memory_bytes_max: Option<u64>,
+    /// Sources whose silence is not judged by their own rhythm; the first that matches decides.
+    pub sources: Vec<SourceSilence>,
+}
+
+/// Section `[[health.source]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceSilence {
+    /// The topics.
+    pub filter: String,
+    /// How long a source may be silent; `None` for ever.
+    pub silence_max: Option<Duration>,
 }
 
 /// Section `[stats]`.
@@ -237,7 +265,11 @@ pub struct Log {
 impl Config {
     /// Returns what is not wrong, but should be known.
     pub fn warnings(&self) -> impl Iterator<Item = &String> {
-        self.broker.warnings.iter().chain(self.bridge.iter().flat_map(|bridge| &bridge.warnings))
+        self.broker
+            .warnings
+            .iter()
+            .chain(self.bridge.iter().flat_map(|bridge| &bridge.warnings))
+            .chain(&self.alerts.warnings)
     }
 
     /// Reads the configuration: defaults < file < environment < flags.
@@ -257,12 +289,13 @@ impl Config {
         let (ingest, store) = (sections::ingest(&mut reader), sections::store(&mut reader, base));
         let (health, stats) = (sections::health(&mut reader), sections::stats(&mut reader));
         let bridge = upstream::bridge(&mut reader, base, &station.name);
+        let alerts = alerting::alerts(&mut reader, base, station.timezone.as_deref());
         let (http, log) = (sections::http(&mut reader), sections::log(&mut reader, base, flags));
         let (pid, ready_file) = sections::process_files(flags, &mut problems);
         problems.extend(reader.finish());
         match broker {
             Ok(broker) if problems.is_empty() => {
-                Ok(Config { station, broker, ingest, store, health, stats, bridge, http, log, pid, ready_file })
+                Ok(Config { station, broker, ingest, store, health, stats, bridge, alerts, http, log, pid, ready_file })
             }
             Ok(_) => Err(ConfigErrors::from(problems)),
             Err(in_broker) => {

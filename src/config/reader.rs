@@ -208,6 +208,17 @@ impl Reader {
         items
     }
 
+    /// Returns a text without reading it: whoever owns the key says what is wrong with it.
+    pub(super) fn peek(&self, key: &str) -> Option<String> {
+        self.leaves.get(key).and_then(text_of)
+    }
+
+    /// Accepts all below `key`: what is wrong above it has been reported.
+    pub(super) fn accept_all(&mut self, key: &str) {
+        let found: Vec<String> = self.leaves.keys().filter(|leaf| below(key, leaf)).cloned().collect();
+        self.asked.extend(found);
+    }
+
     /// Reports `text` about `key`, at the place where the key, or the file, is.
     pub(super) fn complain(&mut self, key: &str, text: impl Into<String>) {
         let found = self.leaves.iter().find(|(leaf, _)| below(key, leaf));

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use tracing::Level;
 
+use super::Synchronous;
 use super::error::Problem;
 use super::listeners::{self, ADDRESS, Bus};
 use super::reader::Reader;
-use super::{Broker, Flags, Health, Http, Ingest, Limits, Log, Pattern, Route, Station, Stats, Store, Synchronous};
+use super::{Broker, Flags, Health, Http, Ingest, Limits, Log, Pattern, Route, SourceSilence, Station, Stats, Store};
 use crate::reading::Kind;
 use crate::topic::valid_filter;
 
@@ -21,10 +22,12 @@ pub(super) const MIB: u64 = 1 << 20;
 pub(super) const GIB: u64 = 1 << 30;
 pub(super) const DAY_S: u64 = 86_400;
 const STATION_NAME_CHARS_MAX: usize = 64;
+const SOURCE_SECTIONS_MAX: usize = 100;
 
 /// Accepts the names of all sections.
 pub(super) fn accept(reader: &mut Reader) {
-    for section in ["station", "broker", "broker.limits", "ingest", "store", "health", "stats", "bridge", "http", "log"]
+    for section in
+        ["station", "broker", "broker.limits", "ingest", "store", "health", "stats", "bridge", "alerts", "http", "log"]
     {
         reader.section(section);
     }
@@ -183,7 +186,35 @@ pub(super) fn health(reader: &mut Reader) -> Health {
         interval: seconds(reader, "health.interval_s", 60, 1..=3_600),
         write_silence: seconds(reader, "health.write_silence_s", 60, 1..=DAY_S),
         write_failures_max: failures.and_then(|failures| u32::try_from(failures).ok()).unwrap_or(10),
+        degraded_is_503: reader.switch("health.degraded_is_503").unwrap_or(false),
+        disk_free_bytes_min: reader.whole("health.disk_free_bytes_min", 0..=1_024 * GIB).unwrap_or(67_108_864),
+        wal_bytes_max: reader.whole("health.wal_bytes_max", 16 * MIB..=1_024 * GIB).unwrap_or(67_108_864),
+        memory_bytes_max: reader.whole("health.memory_bytes_max", 0..=1_024 * GIB).filter(|bytes| *bytes > 0),
+        sources: sources(reader),
     }
+}
+
+fn sources(reader: &mut Reader) -> Vec<SourceSilence> {
+    let sections = reader.list("health.source");
+    if sections.len() > SOURCE_SECTIONS_MAX {
+        let text = format!("must be at most {SOURCE_SECTIONS_MAX} sections, are {}", sections.len());
+        reader.complain("health.source", text);
+    }
+    sections.iter().take(SOURCE_SECTIONS_MAX).filter_map(|key| source(reader, key)).collect()
+}
+
+fn source(reader: &mut Reader, key: &str) -> Option<SourceSilence> {
+    let (filter_key, silence_key) = (format!("{key}.filter"), format!("{key}.silence_s"));
+    reader.require(&filter_key);
+    reader.require(&silence_key);
+    // A source's name has no slash at its end.
+    let filter = |text: &str| {
+        let text = if text.len() > 1 { text.strip_suffix('/').unwrap_or(text) } else { text };
+        valid_filter(text).then(|| text.to_owned())
+    };
+    let filter = reader.text(&filter_key, "an MQTT topic filter", filter);
+    let silence_s = reader.whole(&silence_key, 0..=366 * DAY_S);
+    Some(SourceSilence { filter: filter?, silence_max: silence_s.filter(|s| *s > 0).map(Duration::from_secs) })
 }
 
 pub(super) fn stats(reader: &mut Reader) -> Stats {

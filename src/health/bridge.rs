@@ -12,7 +12,7 @@ use crate::bridge::{Standing, State};
 use crate::clock::CLOCK_SET_MS;
 
 /// How long the upstream may be away, or refuse what waits, seconds.
-const AWAY_S_MAX: u64 = 60;
+const AWAY_S_MAX: u64 = 30;
 /// How long a message may wait while the upstream is connected, seconds.
 const LAG_S_MAX: u64 = 600;
 /// How full the outbox may be, percent.
@@ -91,6 +91,12 @@ impl Bridged {
             sent_per_s,
             added_per_s,
         }
+    }
+
+    /// Returns an earlier report with what is merely counted as it is now.
+    pub(super) fn counted_anew(&self, report: BridgeReport) -> BridgeReport {
+        let standing = self.state.standing();
+        BridgeReport { standing_s: standing.for_s, standing, backlog: (self.backlog)(), ..report }
     }
 }
 
@@ -230,7 +236,7 @@ pub(crate) fn span(seconds: u64) -> String {
 }
 
 /// Says a size in the unit that suits it.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     match bytes {
         0..10_240 => format!("{bytes} bytes"),
         10_240..10_485_760 => format!("{} KiB", bytes >> 10),

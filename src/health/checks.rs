@@ -7,22 +7,32 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::bridge::{self, BridgeReport};
+use super::clock::{self, ClockReport};
+use super::disk::{self, Sizes};
+use super::memory::{self, Memory};
+use super::share::{self, Share};
+use super::silence::{self, Sources};
+use super::{heartbeat, look};
 
 /// The ids of all checks.
-pub const CHECKS: [&str; 9] = [
+pub const CHECKS: [&str; 16] = [
     "broker.round_trip",
     "store.write",
+    "store.heartbeat",
     "store.read",
     "store.queue",
     "store.disk",
+    "store.wal",
     "store.directory",
+    "ingest.silence",
+    "ingest.quarantine",
+    "clock.synchronised",
+    "clock.step",
+    "hub.memory",
     "bridge.connection",
     "bridge.lag",
     "bridge.outbox",
 ];
-
-/// Below this much free space, the disk is about to be full: 64 MiB, about 30 days of readings.
-const DISK_FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
 /// What was found at one moment.
 #[derive(Clone, Debug)]
@@ -49,8 +59,22 @@ pub struct Snapshot {
     pub readable: Result<(), String>,
     /// Whether the database's directory can be written.
     pub directory_writable: bool,
-    /// Free space where the database is, bytes; `None` where it is unknown.
-    pub disk_free_bytes: Option<u64>,
+    /// How long ago the last heartbeat was written.
+    pub heartbeat_age: Duration,
+    /// The free space, the database and its log.
+    pub sizes: Sizes,
+    /// When the disk will be full; `None` where that is not known, or never.
+    pub full_in: Option<Duration>,
+    /// The programs that have the database open, where its log is too large.
+    pub holders: Vec<String>,
+    /// What came in lately.
+    pub share: Share,
+    /// The sources of readings.
+    pub sources: Sources,
+    /// The wall clock.
+    pub clock: ClockReport,
+    /// The hub's memory.
+    pub memory: Memory,
     /// The bridge, where there is one.
     pub bridge: Option<BridgeReport>,
 }
@@ -62,6 +86,14 @@ pub struct Thresholds {
     pub write_silence: Duration,
     /// Failed transactions in a row that are too many.
     pub write_failures_max: u32,
+    /// How old the last heartbeat may be.
+    pub heartbeat_age_max: Duration,
+    /// Free space that is too little, bytes.
+    pub disk_free_bytes_min: u64,
+    /// A write-ahead log that is too large, bytes.
+    pub wal_bytes_max: u64,
+    /// Memory of the hub that is too much, bytes.
+    pub memory_bytes_max: Option<u64>,
 }
 
 /// How bad an issue is.
@@ -110,29 +142,40 @@ pub fn status(issues: &[Issue]) -> Status {
 pub fn verdict(snapshot: &Snapshot, thresholds: Thresholds) -> Vec<Issue> {
     let checks = [
         broker(snapshot),
-        write(snapshot, thresholds),
+        // Where writing is at fault, the heartbeat says nothing new.
+        write(snapshot, thresholds)
+            .or_else(|| heartbeat::verdict(snapshot.heartbeat_age, thresholds.heartbeat_age_max)),
         read(snapshot),
         queue(snapshot),
-        disk(snapshot),
+        disk::space(snapshot.sizes, snapshot.full_in, thresholds.disk_free_bytes_min),
+        disk::wal(snapshot.sizes, thresholds.wal_bytes_max, &snapshot.holders),
         directory(snapshot),
+        silence::verdict(&snapshot.sources.silent),
+        share::verdict(snapshot.share),
+        memory::verdict(snapshot.memory, thresholds.memory_bytes_max),
     ];
     let of_the_bridge = snapshot.bridge.iter().flat_map(|bridge| bridge::verdict(bridge, snapshot.now_ms));
-    let mut issues: Vec<Issue> = checks.into_iter().flatten().chain(of_the_bridge).collect();
+    let of_the_clock = clock::verdict(snapshot.clock);
+    let mut issues: Vec<Issue> = checks.into_iter().flatten().chain(of_the_clock).chain(of_the_bridge).collect();
     issues.sort_by_key(|issue| issue.severity);
     issues
 }
 
 fn broker(snapshot: &Snapshot) -> Option<Issue> {
     let error = snapshot.round_trip.as_ref().err()?;
-    let text = format!("the broker does not answer: {error}");
+    let text = format!(
+        "the broker does not answer: {error}; sensors are not served; see the log, and restart the hub if it stays so"
+    );
     Some(Issue { id: "broker.round_trip", severity: Severity::Failing, text })
 }
 
 fn write(snapshot: &Snapshot, thresholds: Thresholds) -> Option<Issue> {
     let error = snapshot.last_error.as_deref().unwrap_or("no error is known");
     let waiting_ms = snapshot.writing_since_ms.map_or(0, |since| snapshot.now_ms.saturating_sub(since));
-    let silent = u128::try_from(waiting_ms).is_ok_and(|ms| ms >= thresholds.write_silence.as_millis());
-    if snapshot.failures_in_row == 0 && !silent {
+    let waiting = u64::try_from(waiting_ms).map_or(Duration::ZERO, Duration::from_millis);
+    let silent = waiting >= thresholds.write_silence;
+    // A call that hangs is no failure yet: it is told in time for its end to be one.
+    if snapshot.failures_in_row == 0 && waiting < thresholds.write_silence / 2 {
         return None;
     }
     let lasting = silent || snapshot.degraded || snapshot.failures_in_row >= thresholds.write_failures_max;
@@ -140,7 +183,8 @@ fn write(snapshot: &Snapshot, thresholds: Thresholds) -> Option<Issue> {
         id: "store.write",
         severity: if lasting { Severity::Failing } else { Severity::Degraded },
         text: format!(
-            "the database has not been written for {} s ({} failures in a row: {error}); readings are kept and tried again",
+            "the database has not been written for {} s ({} failures in a row: {error}); readings are kept and tried again; see \
+             which program has it locked, and whether its disk is there and has room",
             waiting_ms / 1000,
             snapshot.failures_in_row,
         ),
@@ -149,7 +193,11 @@ fn write(snapshot: &Snapshot, thresholds: Thresholds) -> Option<Issue> {
 
 fn read(snapshot: &Snapshot) -> Option<Issue> {
     let error = snapshot.readable.as_ref().err()?;
-    let text = format!("the database cannot be read: {error}");
+    let text = format!(
+        "the database cannot be read by another connection within {} s: {error}; see whether the file is at its place, who may \
+         read it, and whether the disk answers",
+        look::READ_TIME_MAX.as_secs()
+    );
     Some(Issue { id: "store.read", severity: Severity::Degraded, text })
 }
 
@@ -166,12 +214,6 @@ fn queue(snapshot: &Snapshot) -> Option<Issue> {
     })
 }
 
-fn disk(snapshot: &Snapshot) -> Option<Issue> {
-    let free = snapshot.disk_free_bytes.filter(|free| *free < DISK_FREE_BYTES_MIN)?;
-    let text = format!("only {} MiB are free on the database's disk; make room", free / (1024 * 1024));
-    Some(Issue { id: "store.disk", severity: Severity::Degraded, text })
-}
-
 fn directory(snapshot: &Snapshot) -> Option<Issue> {
     (!snapshot.directory_writable).then(|| Issue {
         id: "store.directory",
@@ -186,7 +228,14 @@ fn directory(snapshot: &Snapshot) -> Option<Issue> {
 mod tests {
     use super::*;
 
-    const THRESHOLDS: Thresholds = Thresholds { write_silence: Duration::from_secs(60), write_failures_max: 10 };
+    const THRESHOLDS: Thresholds = Thresholds {
+        write_silence: Duration::from_secs(60),
+        write_failures_max: 10,
+        heartbeat_age_max: Duration::from_secs(180),
+        disk_free_bytes_min: 1 << 26,
+        wal_bytes_max: 1 << 26,
+        memory_bytes_max: Some(1 << 28),
+    };
 
     fn well() -> Snapshot {
         Snapshot {
@@ -201,7 +250,14 @@ mod tests {
             lost: 0,
             readable: Ok(()),
             directory_writable: true,
-            disk_free_bytes: Some(1 << 40),
+            heartbeat_age: Duration::from_secs(70),
+            sizes: Sizes { free: Some(1 << 40), database: 1 << 30, wal: 1 << 22 },
+            full_in: None,
+            holders: Vec::new(),
+            share: Share { readings: 24, quarantined: 0 },
+            sources: Sources::default(),
+            clock: ClockReport::default(),
+            memory: Memory { resident_bytes: Some(1 << 24), bound_bytes: None },
             bridge: None,
         }
     }
@@ -223,15 +279,27 @@ mod tests {
         (away.standing.connected, away.backlog.bytes) = (false, 1_000);
         let issues = found(&Snapshot { bridge: Some(away), ..well() });
         assert_eq!(issues, [("bridge.connection", Degraded), ("bridge.outbox", Degraded)]);
-        let cases: [(Snapshot, &str, Severity); 9] = [
+        let sizes = well().sizes;
+        let unsynchronised =
+            ClockReport { unsynchronised_for: Some(Duration::from_secs(300)), ..ClockReport::default() };
+        let set = ClockReport { stepped_ms: Some(7_000), ..ClockReport::default() };
+        let huge = Memory { resident_bytes: Some(1 << 28), bound_bytes: None };
+        let cases: [(Snapshot, &str, Severity); 16] = [
             (Snapshot { round_trip: Err("silent".into()), ..well() }, "broker.round_trip", Failing),
             (Snapshot { failures_in_row: 1, ..well() }, "store.write", Degraded),
             (Snapshot { failures_in_row: 10, ..well() }, "store.write", Failing),
+            (Snapshot { writing_since_ms: Some(970_000), ..well() }, "store.write", Degraded),
             (Snapshot { writing_since_ms: Some(940_000), ..well() }, "store.write", Failing),
             (Snapshot { readable: Err("gone".into()), ..well() }, "store.read", Degraded),
             (Snapshot { queue_bytes: 50, ..well() }, "store.queue", Degraded),
             (Snapshot { queue_bytes: 90, ..well() }, "store.queue", Failing),
-            (Snapshot { disk_free_bytes: Some(1000), ..well() }, "store.disk", Degraded),
+            (Snapshot { heartbeat_age: Duration::from_secs(180), ..well() }, "store.heartbeat", Failing),
+            (Snapshot { sizes: Sizes { free: Some(1000), ..sizes }, ..well() }, "store.disk", Degraded),
+            (Snapshot { sizes: Sizes { wal: 1 << 26, ..sizes }, ..well() }, "store.wal", Degraded),
+            (Snapshot { share: Share { readings: 0, quarantined: 12 }, ..well() }, "ingest.quarantine", Degraded),
+            (Snapshot { clock: unsynchronised, ..well() }, "clock.synchronised", Degraded),
+            (Snapshot { clock: set, ..well() }, "clock.step", Degraded),
+            (Snapshot { memory: huge, ..well() }, "hub.memory", Degraded),
             (Snapshot { directory_writable: false, ..well() }, "store.directory", Degraded),
         ];
         for (snapshot, id, severity) in cases {

@@ -1,36 +1,63 @@
 //! Health: is the hub doing what it is for?
 //!
-//! Owns the gathering of progress stamps (here), the verdicts over them (`checks` and `bridge`, pure) and the statistics
-//! line (`statistics`). It never repairs anything: what can be repaired repairs itself, and health tells.
+//! Owns the gathering of progress stamps (here, and `look` for what the machine says), the verdicts over them (`checks` and
+//! those beside it, pure), the heartbeat's timer and the statistics line (`statistics`). It never repairs anything: what can
+//! be repaired repairs itself, and health tells.
+//!
+//! A look costs a message through the router and a fresh connection to the database. So those who ask at once are answered
+//! from one look, and so are those who ask within half a second; what is merely counted is always fresh.
 
 pub mod bridge;
 pub mod checks;
+pub mod clock;
+pub mod disk;
+mod heartbeat;
+mod look;
+pub mod memory;
+pub mod share;
+pub mod silence;
 pub mod statistics;
+mod telling;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Access, access, statvfs};
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::bridge::{Backlog, BridgeReport, Bridged, Rates};
 use self::checks::{Issue, Snapshot, Status, Thresholds};
+use self::clock::ClockWatch;
+use self::disk::Growth;
+use self::look::{Seen, TimeService};
+use self::memory::Memory;
+use self::share::{Share, Window};
+use self::silence::{SourceReport, Sources};
 use self::statistics::{Figures, Statistics};
+use self::telling::{Said, Telling};
 use crate::bridge::Standing;
 use crate::broker::bus::Canary;
 use crate::broker::counters::Counters;
-use crate::clock::now_ms;
-use crate::config;
+use crate::clock::Moment;
+use crate::config::{self, SourceSilence};
+use crate::histogram::Counted;
 use crate::ingest::Ingest;
 use crate::store::Progress;
-use crate::store::{Queue, Reader};
+use crate::store::Queue;
+use crate::tasks::{self, Name};
 
-/// How long the canary and a read may take.
+/// How long the canary, and a look at the machine, may take.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a look answers those who ask.
+const LOOK_AGE_MAX: Duration = Duration::from_millis(500);
+/// How often everything is looked at, at the least: a fault is to be told within a minute.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(10);
+/// How soon it is looked at the sources again, at the earliest.
+const SILENCE_LOOK_INTERVAL_MIN: Duration = Duration::from_millis(250);
 
 /// What health looks at.
 pub struct Watched {
@@ -54,8 +81,22 @@ pub struct Watched {
 pub struct Health {
     watched: Watched,
     thresholds: Thresholds,
+    sources: Vec<SourceSilence>,
+    degraded_is_503: bool,
     started: Instant,
-    rates: Mutex<Rates>,
+    past: Mutex<Past>,
+    last: tokio::sync::Mutex<Option<(Instant, Arc<Snapshot>)>>,
+    /// Held while a look at the machine is under way, however long the disk makes it wait: there is never a second one.
+    machine: Arc<tokio::sync::Mutex<TimeService>>,
+    found: watch::Sender<Option<Arc<[Issue]>>>,
+}
+
+/// What is remembered of earlier looks.
+struct Past {
+    rates: Rates,
+    growth: Growth,
+    clock: ClockWatch,
+    window: Window,
 }
 
 /// What `status` and `/healthz` answer.
@@ -77,25 +118,92 @@ pub struct Report {
     pub broker_round_trip_us: Option<u64>,
     /// Free space where the database is, bytes; `None` where it is unknown.
     pub disk_free_bytes: Option<u64>,
+    /// When it will be used up, seconds; `None` where that is not known yet, or nothing grows.
+    pub disk_full_in_s: Option<u64>,
+    /// The size of the database, bytes.
+    pub database_bytes: u64,
+    /// The size of its write-ahead log, bytes.
+    pub wal_bytes: u64,
+    /// How long ago the hub's own heartbeat was committed, seconds.
+    pub heartbeat_age_s: u64,
+    /// Whether the clock is synchronised; `None` where the system does not say.
+    pub clock_synchronised: Option<bool>,
+    /// The hub's memory.
+    pub memory: Memory,
+    /// How many sources of readings are known.
+    pub sources_known: usize,
+    /// The sources, those heard last first, as far as they are listed.
+    pub sources: Vec<SourceReport>,
     /// What was counted since the start.
     pub figures: Figures,
     /// The bridge; `None` where nothing goes upstream.
     pub bridge: Option<BridgeReport>,
+    /// Times in buckets, for the metrics.
+    #[serde(skip)]
+    pub times: Times,
+}
+
+/// Times in buckets, since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// From the arrival of a reading at QoS 1 or 2 to its ack.
+    pub ack: Counted,
+    /// Of transactions that committed.
+    pub commit: Counted,
 }
 
 impl Health {
     /// Makes the health of a hub that has just started.
     pub fn new(watched: Watched, settings: &config::Health) -> Health {
-        let thresholds =
-            Thresholds { write_silence: settings.write_silence, write_failures_max: settings.write_failures_max };
-        let started = Instant::now();
-        Health { watched, thresholds, started, rates: Mutex::new(Rates::begin(started)) }
+        let interval = settings.interval;
+        let thresholds = Thresholds {
+            write_silence: settings.write_silence,
+            write_failures_max: settings.write_failures_max,
+            // It comes every interval, and waits for company for up to half of one.
+            heartbeat_age_max: interval * 2 + settings.write_silence,
+            disk_free_bytes_min: settings.disk_free_bytes_min,
+            wal_bytes_max: settings.wal_bytes_max,
+            memory_bytes_max: settings.memory_bytes_max,
+        };
+        let start = Moment::now();
+        let past = Past {
+            rates: Rates::begin(start.at),
+            growth: Growth::default(),
+            clock: ClockWatch::begin(start, interval),
+            window: Window::begin(start.at, interval),
+        };
+        Health {
+            watched,
+            thresholds,
+            sources: settings.sources.clone(),
+            degraded_is_503: settings.degraded_is_503,
+            started: start.at,
+            past: Mutex::new(past),
+            last: tokio::sync::Mutex::default(),
+            machine: Arc::new(tokio::sync::Mutex::new(TimeService::new(interval))),
+            found: watch::Sender::new(None),
+        }
     }
 
-    /// Checks everything now.
+    /// Returns what is wrong, as of the last look of [`watch`](Health::watch); `None` before the first.
+    pub fn issues(&self) -> watch::Receiver<Option<Arc<[Issue]>>> {
+        self.found.subscribe()
+    }
+
+    /// Tells whether a verdict means that the hub is not to be relied on, for those who ask by HTTP.
+    pub fn is_unavailable(&self, status: Status) -> bool {
+        match status {
+            Status::Ok => false,
+            Status::Degraded => self.degraded_is_503,
+            Status::Failing => true,
+        }
+    }
+
+    /// Returns how the hub is, by a look that is at most half a second old; what is merely counted is as it is now.
     pub async fn report(&self) -> Report {
-        let snapshot = self.snapshot().await;
-        let issues = checks::verdict(&snapshot, self.thresholds);
+        let snapshot = &*self.snapshot(LOOK_AGE_MAX).await;
+        let bridge = self.watched.bridge.as_ref().zip(snapshot.bridge.clone());
+        let issues = checks::verdict(snapshot, self.thresholds);
         Report {
             status: checks::status(&issues),
             issues,
@@ -103,24 +211,44 @@ impl Health {
             pid: std::process::id(),
             uptime_s: self.started.elapsed().as_secs(),
             database: self.watched.database.clone(),
-            broker_round_trip_us: snapshot.round_trip.ok().map(micros),
-            disk_free_bytes: snapshot.disk_free_bytes,
+            broker_round_trip_us: snapshot.round_trip.as_ref().ok().copied().map(micros),
+            disk_free_bytes: snapshot.sizes.free,
+            disk_full_in_s: snapshot.full_in.map(|time| time.as_secs()),
+            database_bytes: snapshot.sizes.database,
+            wal_bytes: snapshot.sizes.wal,
+            heartbeat_age_s: snapshot.heartbeat_age.as_secs(),
+            clock_synchronised: snapshot.clock.synchronised,
+            memory: snapshot.memory,
+            sources_known: snapshot.sources.count,
+            sources: snapshot.sources.listed.clone(),
             figures: self.figures(),
-            bridge: snapshot.bridge,
+            bridge: bridge.map(|(bridge, seen)| bridge.counted_anew(seen)),
+            times: Times {
+                ack: self.watched.counters.ack_latency.counted(),
+                commit: self.watched.progress.commit_time.counted(),
+            },
         }
     }
 
-    /// Logs what is wrong every `interval`, and that it is over.
+    /// Looks at everything every [`LOOK_INTERVAL_MAX`], or `interval` where that is shorter, and as soon as a source falls
+    /// silent. Logs what is wrong when it begins and every `interval` while it lasts, and what is over.
     pub async fn watch(&self, interval: Duration, stop: CancellationToken) {
-        let mut ill_since: Option<Instant> = None;
-        while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
-            let Some(report) = stop.run_until_cancelled(self.report()).await else { return };
-            if !report.issues.is_empty() {
-                ill_since.get_or_insert_with(Instant::now);
-                let texts: Vec<&str> = report.issues.iter().map(|issue| issue.text.as_str()).collect();
-                warn!("Health check issues: {}", texts.join("; "));
-            } else if let Some(since) = ill_since.take() {
-                info!("Health check: all is well again, after {} s", since.elapsed().as_secs());
+        let mut telling = Telling::begin(interval);
+        let mut silent = 0;
+        let pause = interval.min(LOOK_INTERVAL_MAX);
+        while stop.run_until_cancelled(self.next_look(pause, silent)).await.is_some() {
+            let Some(snapshot) = stop.run_until_cancelled(self.snapshot(Duration::ZERO)).await else { return };
+            silent = snapshot.sources.silent.len();
+            let issues = checks::verdict(&snapshot, self.thresholds);
+            self.found.send_replace(Some(issues.as_slice().into()));
+            match telling.look(Instant::now(), &issues, silent) {
+                Said::Nothing => {}
+                Said::Issues => {
+                    let texts: Vec<&str> = issues.iter().map(|issue| issue.text.as_str()).collect();
+                    warn!("Health check issues: {}", texts.join("; "));
+                }
+                Said::Over(over) => info!("Health check: {} is over; other issues are not", over.join(", ")),
+                Said::Well(after) => info!("Health check: all is well again, after {} s", after.as_secs()),
             }
         }
     }
@@ -140,7 +268,19 @@ impl Health {
         info!("Final statistics, after {} s: {line}", ran.as_secs());
     }
 
-    fn figures(&self) -> Figures {
+    /// Returns how many steps the writer has made, and whether it has nothing to do.
+    pub fn writer_moves(&self) -> (u64, bool) {
+        let Watched { progress, queue, .. } = &self.watched;
+        (progress.steps.load(Ordering::Relaxed), queue.jobs() == 0)
+    }
+
+    /// Sends a message round through the router; tells whether it came back within `deadline`.
+    pub async fn call_router(&self, deadline: Duration) -> bool {
+        self.watched.canary.round_trip(deadline).await.is_ok()
+    }
+
+    /// Returns what was counted since the start, and what is there now.
+    pub fn figures(&self) -> Figures {
         let Watched { progress, queue, counters, ingest, canary, bridge, .. } = &self.watched;
         let upstream = bridge.as_ref().map(|bridge| (bridge.state.standing(), (bridge.backlog)()));
         let of_bridge = |count: fn(&Standing) -> u64| upstream.as_ref().map_or(0, |(standing, _)| count(standing));
@@ -153,7 +293,7 @@ impl Health {
             time_missing: ingest.time_missing(),
             time_skewed: ingest.time_skewed(),
             commits: progress.commits.load(Ordering::Relaxed),
-            commit_us: progress.commit_us.load(Ordering::Relaxed),
+            commit_us: progress.commit_time.counted().sum_us,
             write_failures: progress.failures.load(Ordering::Relaxed),
             last_commit_ms: progress.last_commit_ms.load(Ordering::Relaxed),
             queue_jobs: queue.jobs() as u64,
@@ -183,21 +323,73 @@ impl Health {
         }
     }
 
-    async fn snapshot(&self) -> Snapshot {
-        let Watched { progress, queue, canary, database, bridge, .. } = &self.watched;
-        let path = database.clone();
-        let oldest_ms = bridge.as_ref().map(|bridge| bridge.oldest_ms.clone());
-        let looked = tokio::task::spawn_blocking(move || {
-            let disk = look_at(&path);
-            Disk { oldest_ms: oldest_ms.and_then(|read| read()), ..disk }
+    /// Waits for `pause`, or until more than `silent` sources have been silent for too long.
+    async fn next_look(&self, pause: Duration, mut silent: usize) {
+        let end = tokio::time::Instant::now() + pause;
+        loop {
+            let sources = self.look_at_sources();
+            if sources.silent.len() > silent {
+                return;
+            }
+            silent = sources.silent.len();
+            let next = sources.next_in.unwrap_or(pause).max(SILENCE_LOOK_INTERVAL_MIN);
+            tokio::time::sleep_until(end.min(tokio::time::Instant::now() + next)).await;
+            if tokio::time::Instant::now() >= end {
+                return;
+            }
+        }
+    }
+
+    fn look_at_sources(&self) -> Sources {
+        let heard = self.watched.ingest.sources().heard(Instant::now());
+        silence::look(heard, &self.sources, self.started.elapsed())
+    }
+
+    /// Returns a look that is at most `age_max` old: whoever asks while one is under way waits for that.
+    async fn snapshot(&self, age_max: Duration) -> Arc<Snapshot> {
+        let mut last = self.last.lock().await;
+        if let Some((at, snapshot)) = &*last
+            && at.elapsed() < age_max
+        {
+            return snapshot.clone();
+        }
+        let snapshot = Arc::new(self.look().await);
+        *last = Some((Instant::now(), snapshot.clone()));
+        snapshot
+    }
+
+    /// Looks at the machine, for as long as it may take.
+    async fn look_at_machine(&self) -> Seen {
+        let too_long = || Seen::nothing(format!("no answer within {CHECK_TIME_MAX:?}"));
+        let Ok(mut time_service) = self.machine.clone().try_lock_owned() else { return too_long() };
+        let (path, wal_bytes_max) = (self.watched.database.clone(), self.thresholds.wal_bytes_max);
+        let oldest_ms = self.watched.bridge.as_ref().map(|bridge| bridge.oldest_ms.clone());
+        let looked = tasks::blocking(Name::Part("health"), move || {
+            let seen = look::look_at(&path, wal_bytes_max);
+            let synchronised = time_service.synchronised();
+            Seen { oldest_ms: oldest_ms.and_then(|read| read()), synchronised, ..seen }
         });
-        let disk = match tokio::time::timeout(CHECK_TIME_MAX, looked).await {
-            Ok(Ok(disk)) => disk,
-            _ => Disk { readable: Err(format!("no answer within {CHECK_TIME_MAX:?}")), ..Disk::default() },
+        match tokio::time::timeout(CHECK_TIME_MAX, looked).await {
+            Ok(Ok(seen)) => seen,
+            _ => too_long(),
+        }
+    }
+
+    async fn look(&self) -> Snapshot {
+        let Watched { progress, queue, canary, bridge, .. } = &self.watched;
+        let seen = self.look_at_machine().await;
+        let now = Moment::now();
+        let share = Share {
+            readings: progress.readings.load(Ordering::Relaxed),
+            quarantined: progress.quarantined.load(Ordering::Relaxed),
         };
-        let now_ms = now_ms();
+        let (full_in, clock, share) = {
+            let mut past = self.past();
+            let full_in = past.growth.look(now.at, seen.sizes);
+            (full_in, past.clock.look(now, seen.synchronised), past.window.look(now.at, share))
+        };
         Snapshot {
-            now_ms,
+            now_ms: now.ms,
             round_trip: canary.round_trip(CHECK_TIME_MAX).await.map_err(|error| error.to_string()),
             writing_since_ms: Some(progress.writing_since_ms.load(Ordering::Relaxed)).filter(|since| *since > 0),
             failures_in_row: progress.failures_in_row.load(Ordering::Relaxed),
@@ -206,46 +398,28 @@ impl Health {
             queue_bytes: queue.bytes(),
             queue_bytes_max: queue.bytes_max(),
             lost: queue.shed(),
-            readable: disk.readable,
-            directory_writable: disk.directory_writable,
-            disk_free_bytes: disk.free_bytes,
-            bridge: bridge.as_ref().map(|bridge| self.bridge(bridge, now_ms, disk.oldest_ms)),
+            readable: seen.readable,
+            directory_writable: seen.directory_writable,
+            heartbeat_age: progress.heartbeat.age(),
+            sizes: seen.sizes,
+            full_in,
+            holders: seen.holders,
+            share,
+            sources: self.look_at_sources(),
+            clock,
+            memory: seen.memory,
+            bridge: bridge.as_ref().map(|bridge| self.bridge(bridge, now.ms, seen.oldest_ms)),
         }
+    }
+
+    fn past(&self) -> MutexGuard<'_, Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn bridge(&self, bridge: &Bridged, now_ms: i64, oldest_ms: Option<i64>) -> BridgeReport {
         let (sent, added) = (bridge.state.sent.load(Ordering::Relaxed), (bridge.backlog)().added);
-        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner).look(Instant::now(), sent, added);
+        let rates = self.past().rates.look(Instant::now(), sent, added);
         bridge.report(now_ms, oldest_ms, rates)
-    }
-}
-
-/// What the disk says of the database.
-struct Disk {
-    readable: Result<(), String>,
-    directory_writable: bool,
-    free_bytes: Option<u64>,
-    /// When the oldest message that waits for the upstream was received, Unix milliseconds.
-    oldest_ms: Option<i64>,
-}
-
-impl Default for Disk {
-    fn default() -> Disk {
-        Disk { readable: Ok(()), directory_writable: true, free_bytes: None, oldest_ms: None }
-    }
-}
-
-fn look_at(database: &Path) -> Disk {
-    let directory = match database.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let readable = Reader::open(database).and_then(|reader| reader.probe());
-    Disk {
-        readable: readable.map_err(|error| error.to_string()),
-        directory_writable: access(directory, Access::WRITE_OK).is_ok(),
-        free_bytes: statvfs(directory).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize)),
-        oldest_ms: None,
     }
 }
 

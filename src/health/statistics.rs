@@ -80,6 +80,27 @@ pub struct Figures {
     pub outbox_messages: u64,
 }
 
+impl Figures {
+    /// Returns the figures in one short line; `last` were those of `interval` ago.
+    pub fn in_brief(&self, last: &Figures, interval: Duration) -> String {
+        let per_second = per_second(self.readings.saturating_sub(last.readings), interval);
+        let mut line =
+            format!("{per_second:.1} readings/s, {} clients, {} waiting to be stored", self.clients, self.queue_jobs);
+        if self.outbox_messages > 0 {
+            write!(line, ", {} waiting for the upstream", self.outbox_messages).unwrap_or_default();
+        }
+        if self.write_failures > last.write_failures {
+            line.push_str(", the database CANNOT BE WRITTEN");
+        }
+        line
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
+fn per_second(count: u64, interval: Duration) -> f64 {
+    count as f64 / interval.as_secs_f64().max(0.001)
+}
+
 /// Remembers the figures of the last line.
 #[derive(Debug)]
 pub struct Statistics {
@@ -98,8 +119,7 @@ impl Statistics {
         let readings = now.readings.saturating_sub(last.readings);
         let commits = now.commits.saturating_sub(last.commits);
         let commit_us = now.commit_us.saturating_sub(last.commit_us);
-        #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
-        let per_second = readings as f64 / interval.as_secs_f64().max(0.001);
+        let per_second = per_second(readings, interval);
         let mut line = format!(
             "{readings} readings stored ({per_second:.1}/s) in {commits} commits of {:.1} ms, {} messages received, \
              {} clients",

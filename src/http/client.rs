@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
-use hyper::{Request, header};
+use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
@@ -14,6 +14,8 @@ use super::socket::Way;
 use crate::health::bridge::{span, waiting_words};
 
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+/// A channel may take five minutes.
+const DOING_TIME_MAX: Duration = Duration::from_secs(310);
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Why there is no answer.
@@ -33,6 +35,9 @@ pub enum ClientError {
         /// The socket.
         path: PathBuf,
     },
+    /// The hub does not do what it was asked to.
+    #[error("{0}")]
+    Refused(String),
     /// The hub does not answer as it should.
     #[error("the hub does not answer: {0}")]
     NoAnswer(String),
@@ -43,13 +48,26 @@ pub enum ClientError {
 /// # Errors
 /// [`ClientError`].
 pub async fn get(socket: &Path, path: &str) -> Result<String, ClientError> {
-    match tokio::time::timeout(ANSWER_TIME_MAX, ask(socket, path)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(ClientError::NoAnswer(format!("nothing within {ANSWER_TIME_MAX:?}"))),
-    }
+    within(ANSWER_TIME_MAX, ask(socket, Method::GET, path)).await
 }
 
-async fn ask(socket: &Path, path: &str) -> Result<String, ClientError> {
+/// Has something done over the socket, which may take as long as a channel of the alerts may.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn post(socket: &Path, path: &str) -> Result<String, ClientError> {
+    within(DOING_TIME_MAX, ask(socket, Method::POST, path)).await
+}
+
+async fn within(
+    time: Duration,
+    answer: impl Future<Output = Result<String, ClientError>>,
+) -> Result<String, ClientError> {
+    let nothing = |_| Err(ClientError::NoAnswer(format!("nothing within {time:?}")));
+    tokio::time::timeout(time, answer).await.unwrap_or_else(nothing)
+}
+
+async fn ask(socket: &Path, method: Method, path: &str) -> Result<String, ClientError> {
     let connected = async {
         let way = Way::to(socket)?;
         UnixStream::connect(&way.path).await
@@ -61,7 +79,9 @@ async fn ask(socket: &Path, path: &str) -> Result<String, ClientError> {
     let no_answer = |error: &dyn std::fmt::Display| ClientError::NoAnswer(error.to_string());
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| no_answer(&error))?;
-    let request = Request::get(path)
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(header::HOST, "localhost")
         .body(Empty::<Bytes>::new())
         .map_err(|error| no_answer(&error))?;
@@ -71,7 +91,11 @@ async fn ask(socket: &Path, path: &str) -> Result<String, ClientError> {
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
         let body = body.collect().await.map_err(|error| no_answer(&error))?.to_bytes();
         let text = String::from_utf8_lossy(&body).into_owned();
-        if status.is_success() { Ok(text) } else { Err(no_answer(&format!("{status}: {text}"))) }
+        match status {
+            status if status.is_success() => Ok(text),
+            StatusCode::NOT_FOUND | StatusCode::BAD_GATEWAY if !text.is_empty() => Err(ClientError::Refused(text)),
+            status => Err(no_answer(&format!("{status}: {text}"))),
+        }
     };
     tokio::select! {
         answer = exchange => answer,
@@ -82,8 +106,33 @@ async fn ask(socket: &Path, path: &str) -> Result<String, ClientError> {
     }
 }
 
+/// Whether words are coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colours {
+    /// For a terminal.
+    On,
+    /// For a file or a program.
+    Off,
+}
+
+impl Colours {
+    /// Colours a word that says how something is, by what it says.
+    fn of(self, word: &str) -> String {
+        let colour = match word {
+            "ok" => "32",
+            "degraded" => "33",
+            "failing" => "31;1",
+            _ => return word.to_owned(),
+        };
+        match self {
+            Colours::On => format!("\x1b[{colour}m{word}\x1b[0m"),
+            Colours::Off => word.to_owned(),
+        }
+    }
+}
+
 /// Returns a status report in lines for a person.
-pub fn in_words(report: &serde_json::Value) -> String {
+pub fn in_words(report: &serde_json::Value, colours: Colours) -> String {
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -91,14 +140,15 @@ pub fn in_words(report: &serde_json::Value) -> String {
     let figures = &report["figures"];
     let mut lines = vec![format!(
         "{}: stationhub {} (pid {}) on {}, up {} s",
-        text(&report["status"]),
+        colours.of(&text(&report["status"])),
         text(&report["version"]),
         report["pid"],
         text(&report["database"]),
         report["uptime_s"]
     )];
     for issue in report["issues"].as_array().into_iter().flatten() {
-        lines.push(format!("  {} {}: {}", text(&issue["severity"]), text(&issue["id"]), text(&issue["text"])));
+        let severity = colours.of(&text(&issue["severity"]));
+        lines.push(format!("  {severity} {}: {}", text(&issue["id"]), text(&issue["text"])));
     }
     for (name, key) in [
         ("readings stored", "readings"),
@@ -153,6 +203,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn how_the_hub_is_has_a_colour_on_a_terminal_and_none_elsewhere() {
+        let issue = json!({"severity": "failing", "id": "store.write", "text": "the database is degraded"});
+        let report = json!({"status": "degraded", "issues": [issue], "figures": {}});
+        let words = in_words(&report, Colours::On);
+        assert!(words.starts_with("\x1b[33mdegraded\x1b[0m: "), "{words:?}");
+        assert!(words.contains("  \x1b[31;1mfailing\x1b[0m store.write: the database is degraded\n"), "{words:?}");
+        assert!(!in_words(&report, Colours::Off).contains('\x1b'));
+    }
+
+    #[test]
     fn the_bridge_is_told_in_words_and_no_bridge_is_not() {
         let figures =
             json!({"forwarded": 7, "forwarded_again": 2, "refused_upstream": 1, "outbox_lost": 0, "from_upstream": 3});
@@ -160,7 +220,7 @@ mod tests {
             "upstream": "up.example:8883", "connected": false, "standing_s": 7_200, "last_error": "no route", "in_flight": 0,
             "backlog": {"messages": 12, "bytes": 20_480}, "oldest_age_s": 7_300, "sent_per_s": 0.0, "added_per_s": 0.25,
         });
-        let words = in_words(&json!({"figures": figures, "bridge": bridge}));
+        let words = in_words(&json!({"figures": figures, "bridge": bridge}), Colours::Off);
         let lines: Vec<&str> = words.lines().filter(|line| line.starts_with("  bridge: ")).collect();
         assert_eq!(
             lines,
@@ -170,6 +230,6 @@ mod tests {
                 "  bridge: 7 forwarded, 2 sent again, 1 refused upstream, 0 lost for the outbox's limits, 3 came from there",
             ]
         );
-        assert!(!in_words(&json!({"figures": figures, "bridge": null})).contains("bridge"));
+        assert!(!in_words(&json!({"figures": figures, "bridge": null}), Colours::Off).contains("bridge"));
     }
 }

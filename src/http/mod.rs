@@ -2,6 +2,7 @@
 //!
 //! Owns the routes, the TCP listener and the Unix socket beside the database. It never touches the database itself.
 
+pub mod alerts;
 pub mod client;
 mod metrics;
 mod socket;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -20,7 +21,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::health::checks::Status;
+use self::metrics::Format;
+use crate::alert::Alerts;
 use crate::health::{Health, Report};
 
 pub use self::socket::{OwnersSocket, SocketError, socket_path};
@@ -29,6 +31,27 @@ pub use self::socket::{OwnersSocket, SocketError, socket_path};
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a request may be under way when the hub stops.
 const END_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The rooms that can be asked over HTTP.
+#[derive(Clone)]
+pub struct Rooms {
+    /// How the hub is.
+    pub health: Arc<Health>,
+    /// What is told.
+    pub alerts: Arc<Alerts>,
+}
+
+impl Rooms {
+    /// Returns what anybody may ask for.
+    fn readers(&self) -> Router {
+        Router::new()
+            .route("/healthz", get(healthz))
+            .route("/api/v1/status", get(report))
+            .with_state(self.health.clone())
+            .merge(Router::new().route("/metrics", get(measured)).with_state(self.clone()))
+            .merge(alerts::readers(self.alerts.clone()))
+    }
+}
 
 /// Binds the page's port; `None` where that is not possible now.
 pub async fn bind(address: SocketAddr) -> Option<TcpListener> {
@@ -45,7 +68,7 @@ pub async fn bind(address: SocketAddr) -> Option<TcpListener> {
 }
 
 /// Serves HTTP on a TCP port until `stop`, binding it again and again where it was taken.
-pub async fn serve_tcp(address: SocketAddr, bound: Option<TcpListener>, health: Arc<Health>, stop: CancellationToken) {
+pub async fn serve_tcp(address: SocketAddr, bound: Option<TcpListener>, rooms: Rooms, stop: CancellationToken) {
     let listener = match bound {
         Some(listener) => listener,
         None => match stop.run_until_cancelled(bind_in_the_end(address)).await {
@@ -53,18 +76,42 @@ pub async fn serve_tcp(address: SocketAddr, bound: Option<TcpListener>, health: 
             None => return,
         },
     };
-    serve(listener, health, stop).await;
+    serve(listener, rooms.readers(), stop).await;
 }
 
 /// Serves HTTP on the owner's socket until `stop`.
-pub async fn serve_socket(socket: OwnersSocket, health: Arc<Health>, stop: CancellationToken) {
+pub async fn serve_socket(socket: OwnersSocket, rooms: Rooms, stop: CancellationToken) {
     let (listener, _removed_at_the_end) = socket.into_parts();
-    serve(listener, health, stop).await;
+    serve(listener, rooms.readers().merge(alerts::owners(rooms.alerts)), stop).await;
 }
 
 /// Returns where the owner's socket of a database is asked for its status.
 pub async fn status(database: &Path) -> Result<String, client::ClientError> {
     client::get(&socket_path(database), "/api/v1/status").await
+}
+
+/// Asks the owner's socket of a database for the alerts.
+///
+/// # Errors
+/// [`client::ClientError`].
+pub async fn alerts(database: &Path) -> Result<String, client::ClientError> {
+    client::get(&socket_path(database), alerts::LIST).await
+}
+
+/// Has what a rule tells acknowledged.
+///
+/// # Errors
+/// [`client::ClientError`].
+pub async fn acknowledge(database: &Path, rule: &str) -> Result<String, client::ClientError> {
+    client::post(&socket_path(database), &alerts::acknowledge_path(rule)).await
+}
+
+/// Has a channel of the alerts tested.
+///
+/// # Errors
+/// [`client::ClientError`].
+pub async fn test_channel(database: &Path, channel: &str) -> Result<String, client::ClientError> {
+    client::post(&socket_path(database), &alerts::test_path(channel)).await
 }
 
 async fn bind_in_the_end(address: SocketAddr) -> TcpListener {
@@ -77,16 +124,11 @@ async fn bind_in_the_end(address: SocketAddr) -> TcpListener {
     }
 }
 
-async fn serve<L>(listener: L, health: Arc<Health>, stop: CancellationToken)
+async fn serve<L>(listener: L, app: Router, stop: CancellationToken)
 where
     L: axum::serve::Listener,
     L::Addr: std::fmt::Debug,
 {
-    let app = Router::new()
-        .route("/healthz", get(healthz))
-        .route("/metrics", get(measured))
-        .route("/api/v1/status", get(report))
-        .with_state(health);
     let stopping = stop.clone();
     let server = axum::serve(listener, app).with_graceful_shutdown(async move { stopping.cancelled().await });
     let too_long = async {
@@ -107,16 +149,15 @@ async fn report(State(health): State<Arc<Health>>) -> Json<Report> {
 
 async fn healthz(State(health): State<Arc<Health>>) -> (StatusCode, Json<Report>) {
     let report = health.report().await;
-    let code = match report.status {
-        Status::Failing => StatusCode::SERVICE_UNAVAILABLE,
-        Status::Ok | Status::Degraded => StatusCode::OK,
-    };
+    let code = if health.is_unavailable(report.status) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (code, Json(report))
 }
 
-async fn measured(State(health): State<Arc<Health>>) -> Response {
-    match metrics::text(&health.report().await) {
-        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+async fn measured(State(rooms): State<Rooms>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let format = Format::wanted(accept);
+    match metrics::encode(&rooms.health.report().await, &rooms.alerts.listing(), format) {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

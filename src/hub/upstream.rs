@@ -15,6 +15,7 @@ use crate::config::{self, Config};
 use crate::health::bridge::{Backlog, Bridged};
 use crate::ingest::Forwarding;
 use crate::store::{Outbox, OutboxSettings, Queue, Reader};
+use crate::tasks::{self, Name};
 
 /// Starts the bridge; the second value is for health.
 pub(super) fn start(
@@ -54,7 +55,7 @@ pub(super) fn forwarding(settings: &config::Bridge, station: &str) -> Forwarding
 
 /// Says that messages of an earlier configuration wait for an upstream that there is not any more.
 pub(super) async fn tell_of_an_outbox_without_a_bridge(database: PathBuf) {
-    if let Ok(Some(_)) = tokio::task::spawn_blocking(move || oldest_ms(&database)).await {
+    if let Ok(Some(_)) = tasks::blocking(Name::Part("start"), move || oldest_ms(&database)).await {
         warn!(
             "messages wait in the outbox for an upstream, and the configuration names none: they stay until [bridge] has a url"
         );

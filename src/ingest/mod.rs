@@ -1,11 +1,14 @@
 //! From a publish to a job for the store.
 //!
 //! Owns the way of a message that the broker received: topic → route → decode → [`Job`], and whether it goes upstream as
-//! well. It knows no socket, no SQL and no clock: the broker says when a message came.
+//! well. It knows no socket, no SQL and no clock: the broker says when a message came. When a source's readings came is
+//! noted (`sources`), and its rhythm learnt from that (`rhythm`, pure).
 
 pub mod decode;
 pub mod forward;
+mod rhythm;
 pub mod route;
+pub mod sources;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use self::forward::Way;
+use self::sources::{Source, Sources};
+use crate::clock::Moment;
 use crate::config::Route;
 use crate::log::Rate;
 use crate::reading::{Kind, Marks, SourceId};
@@ -26,6 +31,8 @@ pub use forward::Forwarding;
 pub struct Routed {
     /// `None` where it carries no readings.
     kind: Option<Kind>,
+    /// Where its readings are noted; `None` where it carries none, or too many sources are known.
+    heard: Option<Arc<Source>>,
     source: SourceId,
     /// The topic as it is published on.
     topic: Arc<str>,
@@ -50,8 +57,8 @@ pub struct Arrival<'m> {
     pub forwards: bool,
     /// Packet id and DUP flag; `None` at QoS 0 and for a will.
     pub delivery: Option<(u16, bool)>,
-    /// When it was received, Unix milliseconds.
-    pub received_ms: i64,
+    /// When it was received.
+    pub received: Moment,
     /// Whom to tell once it is on disk.
     pub ticket: Option<Ticket>,
 }
@@ -81,6 +88,7 @@ pub struct Ingest {
     routes: Vec<Route>,
     limits: Limits,
     forwarding: Option<Forwarding>,
+    sources: Sources,
     time_missing: AtomicU64,
     time_skewed: AtomicU64,
     came_round: AtomicU64,
@@ -96,6 +104,7 @@ impl Ingest {
             routes,
             limits,
             forwarding,
+            sources: Sources::new(),
             time_missing: AtomicU64::new(0),
             time_skewed: AtomicU64::new(0),
             came_round: AtomicU64::new(0),
@@ -114,16 +123,17 @@ impl Ingest {
         }
         let source: SourceId = route::source_name(topic).into();
         let name = if source.len() == topic.len() { source.clone() } else { topic.into() };
-        Some(Routed { kind, digest: xxh3_64(topic.as_bytes()), source, topic: name, way })
+        let heard = kind.and_then(|_| self.sources.source(&source));
+        Some(Routed { kind, heard, digest: xxh3_64(topic.as_bytes()), source, topic: name, way })
     }
 
     /// Decodes an arrival: a reading for its table, a reject for the quarantine, or what only passes through on its way
     /// upstream. `None` where it is nothing to the store: no reading, and not to be forwarded.
     pub fn job(&self, routed: &Routed, mut arrival: Arrival<'_>) -> Option<Job> {
         let verdict = self.judge(routed, &mut arrival);
-        let Arrival { payload, client, qos, delivery, received_ms, ticket, .. } = arrival;
+        let Arrival { payload, client, qos, delivery, received, ticket, .. } = arrival;
         let entry = match (routed.kind, &verdict) {
-            (Some(kind), _) => self.decode(kind, payload, received_ms),
+            (Some(kind), _) => self.decode(kind, routed, payload, received),
             (None, Verdict::Goes(_)) => Entry::Passing,
             (None, Verdict::TooLarge) => Entry::Rejected {
                 reason: "too large to forward",
@@ -136,7 +146,7 @@ impl Ingest {
             Verdict::Stays | Verdict::TooLarge => None,
         };
         let delivery = delivery.map(|(id, dup)| Delivery { id, dup, digest: digest(routed.digest, payload) });
-        let origin = Origin { source: routed.source.clone(), client, qos, received_ms };
+        let origin = Origin { source: routed.source.clone(), client, qos, received_ms: received.ms };
         let incoming = Incoming { origin, entry, payload: payload.into(), forward, delivery };
         Some(Job { content: Content::Message(incoming), ticket })
     }
@@ -173,14 +183,22 @@ impl Ingest {
         Verdict::Goes(Box::new(Forward { topic, retain, properties: properties.map(Box::new) }))
     }
 
-    fn decode(&self, kind: Kind, payload: &[u8], received_ms: i64) -> Entry {
-        match decode::decode(kind, payload, received_ms, self.limits) {
+    fn decode(&self, kind: Kind, routed: &Routed, payload: &[u8], received: Moment) -> Entry {
+        match decode::decode(kind, payload, received.ms, self.limits) {
             Ok(reading) => {
                 self.count(reading.marks);
+                if let Some(source) = &routed.heard {
+                    source.note(received);
+                }
                 Entry::Reading(Box::new(reading))
             }
             Err(reject) => Entry::Rejected { reason: reject.reason(), detail: reject.to_string() },
         }
+    }
+
+    /// Returns the sources of readings.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Returns how many readings came without a time of their own.

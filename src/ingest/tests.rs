@@ -22,7 +22,7 @@ fn arrival(payload: &[u8]) -> Arrival<'_> {
         properties,
         forwards: true,
         delivery: None,
-        received_ms: 1,
+        received: Moment { ms: 1, at: std::time::Instant::now() },
         ticket: None,
     }
 }

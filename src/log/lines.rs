@@ -5,6 +5,7 @@
 //! room again. It never formats a line.
 
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -33,7 +34,7 @@ impl Lines {
         let (orders, received) = sync_channel(LINES_MAX);
         let lost: Arc<AtomicU64> = Arc::default();
         let counted = lost.clone();
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || write(&received, &counted, target))?;
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || write_on(&received, &counted, target))?;
         Ok(Lines { orders, lost })
     }
 
@@ -47,7 +48,12 @@ impl Lines {
     }
 }
 
-fn write(orders: &Receiver<Order>, lost: &AtomicU64, mut target: impl Write) {
+/// Writes until nobody is left who logs; a panic costs the line that it came with, not the log.
+fn write_on(orders: &Receiver<Order>, lost: &AtomicU64, mut target: impl Write) {
+    while catch_unwind(AssertUnwindSafe(|| write(orders, lost, &mut target))).is_err() {}
+}
+
+fn write(orders: &Receiver<Order>, lost: &AtomicU64, target: &mut impl Write) {
     for order in orders {
         // A log that cannot be written has nowhere to be told.
         match order {

@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tracing::Level;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 use self::lines::Lines;
 
@@ -26,8 +28,8 @@ const FLUSH_TIME_MAX: Duration = Duration::from_millis(500);
 /// Where the log goes.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `error`, `warn`, `info`, `debug` or `trace`.
-    pub level: String,
+    /// The least important lines that are logged.
+    pub level: Level,
     /// The file, if any.
     pub file: Option<PathBuf>,
     /// Whether standard error is left alone.
@@ -39,6 +41,27 @@ pub struct Settings {
 pub struct Log {
     file: Option<LogFile>,
     targets: Vec<Lines>,
+    level: LevelSwitch,
+}
+
+/// Changes the level of the log while it is written.
+#[derive(Clone, Debug)]
+pub struct LevelSwitch(reload::Handle<EnvFilter, Registry>);
+
+impl LevelSwitch {
+    /// Changes the level.
+    ///
+    /// # Errors
+    /// [`LogError::Fixed`]; the level stays.
+    pub fn set(&self, level: Level) -> Result<(), LogError> {
+        self.0.reload(filter(level)).map_err(|error| LogError::Fixed(error.to_string()))
+    }
+}
+
+/// Returns what is let through at a level.
+fn filter(level: Level) -> EnvFilter {
+    // The router's own lines speak of links, which mean nothing to an owner; those of WebSocket know no rate limit.
+    EnvFilter::new(format!("{level},rumqttd=off,rumqttc=off,tungstenite=off,tokio_tungstenite=off"))
 }
 
 /// The log file's handle.
@@ -59,9 +82,9 @@ pub enum LogError {
         /// The system's words.
         source: io::Error,
     },
-    /// The level is none.
-    #[error("log.level: {0}")]
-    Level(String),
+    /// The level cannot be changed any more.
+    #[error("the log's level cannot be changed: {0}")]
+    Fixed(String),
     /// A thread that writes the log cannot be started.
     #[error("cannot start the thread that writes the log: {0}")]
     Thread(io::Error),
@@ -73,10 +96,7 @@ pub enum LogError {
 /// [`LogError`].
 pub fn start(settings: &Settings) -> Result<Log, LogError> {
     let file = settings.file.as_deref().map(LogFile::open).transpose()?;
-    // The router's own lines speak of links, which mean nothing to an owner; those of WebSocket know no rate limit.
-    let others = "rumqttd=off,rumqttc=off,tungstenite=off,tokio_tungstenite=off";
-    let filter = EnvFilter::try_new(format!("{},{others}", settings.level))
-        .map_err(|error| LogError::Level(error.to_string()))?;
+    let (filter, level) = reload::Layer::new(filter(settings.level));
     let stderr = (!settings.silent || file.is_none()).then(|| Lines::start("log-stderr", io::stderr()));
     let stderr = stderr.transpose().map_err(LogError::Thread)?;
     let in_file = file.clone().map(|file| Lines::start("log-file", file)).transpose().map_err(LogError::Thread)?;
@@ -89,13 +109,18 @@ pub fn start(settings: &Settings) -> Result<Log, LogError> {
         in_file.map(|lines| tracing_subscriber::fmt::layer().with_target(false).with_ansi(false).with_writer(lines));
     // A second set-up in one process, as in tests, keeps the first.
     tracing_subscriber::registry().with(filter).with(to_stderr).with(to_file).try_init().unwrap_or(());
-    Ok(Log { file, targets })
+    Ok(Log { file, targets, level: LevelSwitch(level) })
 }
 
 impl Log {
     /// Returns the log file, where there is one.
     pub fn file(&self) -> Option<&LogFile> {
         self.file.as_ref()
+    }
+
+    /// Returns what changes its level.
+    pub fn level(&self) -> LevelSwitch {
+        self.level.clone()
     }
 
     /// Waits until what was logged is written, or a target turns out to take nothing.
@@ -121,6 +146,11 @@ impl LogFile {
         *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
         Ok(())
     }
+}
+
+/// Returns a text as one line, without anything that a terminal would obey.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 fn append(path: &Path) -> io::Result<File> {

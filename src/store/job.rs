@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use super::alerts::AlertChange;
 use super::kept::Change;
 use super::outbox::{Forward, OutboxChange};
 use crate::reading::{Reading, SourceId};
@@ -28,8 +29,12 @@ pub enum Content {
     Message(Incoming),
     /// Changes of what the broker keeps over a restart.
     Kept(Vec<Change>),
+    /// Changes of what is kept of alerts.
+    Alerts(Vec<AlertChange>),
     /// Changes of the outbox, which the bridge asks for.
     Outbox(Vec<OutboxChange>),
+    /// Nothing: a transaction is wanted for the heartbeat.
+    Heartbeat,
 }
 
 /// One message on its way to disk.
@@ -135,7 +140,9 @@ impl Job {
                 entry + forward + payload.len() + origin.source.len() + origin.client.len()
             }
             Content::Kept(changes) => changes.iter().map(Change::bytes).sum(),
+            Content::Alerts(changes) => changes.iter().map(AlertChange::bytes).sum(),
             Content::Outbox(changes) => changes.iter().map(OutboxChange::bytes).sum(),
+            Content::Heartbeat => 0,
         };
         size_of::<Job>() + content
     }
@@ -144,7 +151,7 @@ impl Job {
     pub fn message(&self) -> Option<&Incoming> {
         match &self.content {
             Content::Message(message) => Some(message),
-            Content::Kept(_) | Content::Outbox(_) => None,
+            Content::Kept(_) | Content::Alerts(_) | Content::Outbox(_) | Content::Heartbeat => None,
         }
     }
 }

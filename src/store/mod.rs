@@ -3,9 +3,11 @@
 //! Owns everything that touches the database file. It never speaks MQTT and never starts a tokio task: the writer
 //! is a thread of its own, fed by a bounded [`Queue`]. Data flows `Job` → queue → writer → disk → `AckGate`.
 
+pub mod alerts;
 mod cached;
 mod delivery;
 pub mod error;
+mod heartbeat;
 pub mod job;
 pub mod kept;
 pub mod outbox;
@@ -14,14 +16,18 @@ pub mod queue;
 pub mod reader;
 mod schema;
 mod tables;
+pub mod tap;
 mod transaction;
 pub mod writer;
 
+pub use alerts::{AlertChange, KeptAlerts};
 pub use error::StoreError;
+pub use heartbeat::{Heartbeat, Learnt};
 pub use job::{AckGate, Content, Delivery, Entry, Incoming, Job, Origin, Ticket};
 pub use kept::{Change, Kept, KeptMessage, KeptSession};
 pub use outbox::{Forward, Gap, Lane, Outbox, OutboxChange, OutboxSettings, Properties, Waiting};
 pub use progress::Progress;
 pub use queue::Queue;
 pub use reader::{Quarantined, Reader};
+pub use tap::{Measured, Tap};
 pub use writer::{Settings, Writer};

@@ -3,11 +3,13 @@
 //! Owns the counters. It never decides anything by them.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::heartbeat::Heartbeat;
 use super::transaction::Outcome;
 use crate::clock::now_ms;
+use crate::histogram::Histogram;
 
 /// What the writer has done, read by health and statistics while it works.
 #[derive(Debug, Default)]
@@ -22,8 +24,8 @@ pub struct Progress {
     pub quarantine_dropped: AtomicU64,
     /// Transactions committed.
     pub commits: AtomicU64,
-    /// Time spent in transactions that committed, microseconds.
-    pub commit_us: AtomicU64,
+    /// Time spent in transactions that committed.
+    pub commit_time: Histogram,
     /// Failed transactions since the last success.
     pub failures_in_row: AtomicU32,
     /// Failed transactions in all.
@@ -32,8 +34,12 @@ pub struct Progress {
     pub degraded: AtomicBool,
     /// When the last transaction committed, Unix milliseconds; 0 before the first.
     pub last_commit_ms: AtomicI64,
+    /// Steps made: a batch taken, a call to the database begun or ended. While there is work, a thread that makes none hangs.
+    pub steps: AtomicU64,
     /// Since when a batch is being written, Unix milliseconds; 0 while there is none.
     pub writing_since_ms: AtomicI64,
+    /// The row that is written while nobody publishes.
+    pub heartbeat: Arc<Heartbeat>,
     last_error: Mutex<Option<String>>,
 }
 
@@ -41,6 +47,10 @@ impl Progress {
     /// Returns the error of the last failed transaction, until one succeeds.
     pub fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn set_last_error(&self, error: Option<String>) {
@@ -53,7 +63,7 @@ impl Progress {
         self.duplicates.fetch_add(outcome.duplicates, Ordering::Relaxed);
         self.quarantine_dropped.fetch_add(outcome.quarantine_dropped, Ordering::Relaxed);
         self.commits.fetch_add(1, Ordering::Relaxed);
-        self.commit_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.commit_time.count(took);
         self.last_commit_ms.store(now_ms(), Ordering::Relaxed);
         self.writing_since_ms.store(0, Ordering::Relaxed);
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
+use super::alerts::{self, KeptAlerts};
 use super::error::{Doing, StoreError};
+use super::heartbeat::Learnt;
 use super::kept::{self, Kept};
 use super::outbox::{Lane, Outbox, Waiting, rows};
 
@@ -77,6 +79,14 @@ impl Reader {
         kept::load(&self.connection)
     }
 
+    /// Reads what is kept of alerts.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn alerts(&self) -> Result<KeptAlerts, StoreError> {
+        alerts::load(&self.connection)
+    }
+
     /// Reads what waits for the upstream in a lane above `after`, at most `rows_max` messages and, beyond the first,
     /// `bytes_max` bytes, and claims it. While it is in doubt whether rows were dropped, there is nothing to read;
     /// [`Outbox::changed`] tells when that is over.
@@ -108,6 +118,25 @@ impl Reader {
     /// SQLite's.
     pub fn outbox_oldest_ms(&self) -> Result<Option<i64>, StoreError> {
         rows::oldest_ms(&self.connection)
+    }
+
+    /// Returns the sources whose rhythm was learnt, and the usual time between their readings.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn rhythms(&self) -> Result<Vec<Learnt>, StoreError> {
+        const DOING: &str = "cannot read the sources' rhythms";
+        let mut statement = self
+            .connection
+            .prepare("SELECT topic, rhythm_ms FROM source WHERE rhythm_ms > 0 ORDER BY id LIMIT 4096")
+            .doing(DOING)?;
+        let rows = statement
+            .query_map([], |row| {
+                let usual_ms: i64 = row.get(1)?;
+                Ok((row.get::<_, String>(0)?.into(), Duration::from_millis(usual_ms.unsigned_abs())))
+            })
+            .doing(DOING)?;
+        rows.collect::<Result<_, _>>().doing(DOING)
     }
 
     /// Lists the newest `limit` messages of the quarantine, newest first.

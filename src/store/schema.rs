@@ -13,7 +13,7 @@ use crate::clock::now_ms;
 use crate::config::Synchronous;
 
 /// The newest schema version that this hub knows, kept in `PRAGMA user_version`.
-pub const VERSION: i64 = 3;
+pub const VERSION: i64 = 4;
 
 /// How long SQLite itself waits for another program's lock before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,15 +44,21 @@ CREATE INDEX IF NOT EXISTS idx_weather_created ON weather_data(created_at);
 CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
 ";
 
-/// `source`: who sends. `quarantine`: what could not be read, with its bytes. `delivery`: which QoS 1 and 2
+/// `source`: who sends, and the usual time between its readings. `heartbeat`: see there. `quarantine`: what could not be read, with its bytes. `delivery`: which QoS 1 and 2
 /// publishes are stored, one row per client and transaction, `marks` being 10 bytes each: packet id, digest. `retained`,
 /// `session` and `session_message`: what the broker keeps over a restart, see `kept`. `outbox`: what the upstream is still to
-/// get, and `outbox_total` how much that is, so that nobody has to count it.
+/// get, and `outbox_total` how much that is, so that nobody has to count it. `alert_episode` and `alert_notice`: what was wrong
+/// and who was told, see `alerts`.
 const HUB_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS source (
   id INTEGER PRIMARY KEY,
   topic TEXT NOT NULL UNIQUE,
-  first_seen_ms INTEGER NOT NULL
+  first_seen_ms INTEGER NOT NULL,
+  rhythm_ms INTEGER
+);
+CREATE TABLE IF NOT EXISTS heartbeat (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  written_ms INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS quarantine (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -89,6 +95,29 @@ CREATE TABLE IF NOT EXISTS session_message (
   packet BLOB NOT NULL,
   PRIMARY KEY (client_id, number)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS alert_episode (
+  id INTEGER PRIMARY KEY,
+  rule TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  severity TEXT NOT NULL,
+  text TEXT NOT NULL,
+  fired_ms INTEGER NOT NULL,
+  resolved_ms INTEGER,
+  acknowledged_ms INTEGER,
+  repeats INTEGER NOT NULL,
+  told_ms INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS alert_notice (
+  episode INTEGER NOT NULL,
+  what TEXT NOT NULL,
+  channel TEXT NOT NULL,
+  severity TEXT NOT NULL,
+  text TEXT NOT NULL,
+  made_ms INTEGER NOT NULL,
+  done_ms INTEGER,
+  outcome TEXT,
+  UNIQUE (episode, what, channel)
+);
 CREATE TABLE IF NOT EXISTS outbox (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   received_ms INTEGER NOT NULL,
@@ -112,7 +141,7 @@ const OUTBOX_BEGINS: &str = "INSERT INTO sqlite_sequence(name, seq)
   SELECT 'outbox', iif(?1 < 1577836800000, ?1 * 1000 + abs(random() % 1000000000000), ?1 * 1000)
   WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'outbox')";
 
-const TABLES: i64 = 10;
+const TABLES: i64 = 13;
 
 /// The hub's own columns on the station's tables. `marks`: 1 the sensor sent no time, 2 its time is far from the
 /// hub's clock, 3 both.
@@ -170,7 +199,8 @@ fn tables(connection: &Connection) -> Result<i64, StoreError> {
         .query_row(
             "SELECT count(*) FROM sqlite_schema WHERE type = 'table'
              AND name IN ('weather_data', 'magnetic_flux_data', 'source', 'quarantine', 'delivery', 'retained', 'session',
-               'session_message', 'outbox', 'outbox_total')",
+               'session_message', 'outbox', 'outbox_total', 'alert_episode', 'alert_notice',
+               'heartbeat')",
             [],
             |row| row.get(0),
         )
@@ -197,6 +227,9 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
         }
     }
     transaction.execute_batch(HUB_TABLES).doing(DOING)?;
+    if !has_column(&transaction, "source", "rhythm_ms").doing(DOING)? {
+        transaction.execute_batch("ALTER TABLE source ADD COLUMN rhythm_ms INTEGER").doing(DOING)?;
+    }
     transaction.execute(OUTBOX_BEGINS, [now_ms()]).doing(DOING)?;
     transaction.pragma_update(None, "user_version", VERSION).doing(DOING)?;
     transaction.commit().doing(DOING)

@@ -12,10 +12,11 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 
 use super::cached::{Cached, RowName};
 use super::error::{Class, Doing, StoreError};
+use super::heartbeat::Heartbeat;
 use super::job::{Content, Job};
 use super::outbox::{Claims, Outbox};
 use super::tables::Tables;
-use super::{kept, schema};
+use super::{alerts, kept, schema};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
 
@@ -48,6 +49,8 @@ pub(super) struct Outcome {
     pub(super) outbox_dropped: u64,
     /// Jobs of changes to what the broker keeps that the database refused.
     pub(super) kept_refused: u64,
+    /// Jobs of changes to what is kept of alerts that the database refused.
+    pub(super) alerts_refused: u64,
 }
 
 /// The database, open for writing.
@@ -62,6 +65,7 @@ pub(super) struct Database {
     connection: Connection,
     cached: Cached,
     outbox: Option<Arc<Outbox>>,
+    heartbeat: Arc<Heartbeat>,
     doubt: Option<Doubt>,
 }
 
@@ -90,8 +94,14 @@ impl Database {
             connection,
             cached,
             outbox,
+            heartbeat: Arc::default(),
             doubt: None,
         })
+    }
+
+    /// Lets a heartbeat that is asked for ride in the transactions from now on.
+    pub(super) fn with_heartbeat(self, heartbeat: &Arc<Heartbeat>) -> Database {
+        Database { heartbeat: heartbeat.clone(), ..self }
     }
 
     /// Returns the device and inode of the file that is written.
@@ -223,7 +233,13 @@ impl Database {
                         let row = self.cached.store(&self.connection, &mut tables, message, &mut outcome)?;
                         last = row.or(last);
                     }
-                    Content::Kept(changes) => outcome.kept_refused += u64::from(!self.keep(changes)?),
+                    Content::Kept(changes) => {
+                        outcome.kept_refused += u64::from(!taken(kept::apply(&self.connection, changes))?)
+                    }
+                    Content::Alerts(changes) => {
+                        outcome.alerts_refused += u64::from(!taken(alerts::apply(&self.connection, changes))?);
+                    }
+                    Content::Heartbeat => {}
                     Content::Outbox(changes) => {
                         self.cached.change_outbox(&self.connection, changes, &mut outcome)?;
                     }
@@ -239,24 +255,28 @@ impl Database {
             outcome.outbox_dropped = rows.drop_beyond_limits(&self.connection, claims, now_ms)?;
         }
         self.cached.finish(&self.connection, &mut outcome)?;
+        let beats = self.heartbeat.write(&self.connection)?;
         self.execute("COMMIT").doing("cannot commit").inspect_err(|_| {
             self.doubt = last.map(|row| Doubt { row, outcome });
         })?;
-        Ok(outcome)
-    }
-
-    /// Applies changes of what the broker keeps; false where the database refuses them, whatever is tried.
-    fn keep(&self, changes: &[kept::Change]) -> Result<bool, StoreError> {
-        match kept::apply(&self.connection, changes) {
-            Ok(()) => Ok(true),
-            Err(error) if error.class() == Class::Reject => Ok(false),
-            Err(error) => Err(error),
+        if beats {
+            self.heartbeat.written();
         }
+        Ok(outcome)
     }
 
     /// Runs a statement that is kept prepared.
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+}
+
+/// Tells whether changes were taken; false where the database refuses them, whatever is tried.
+fn taken(applied: Result<(), StoreError>) -> Result<bool, StoreError> {
+    match applied {
+        Ok(()) => Ok(true),
+        Err(error) if error.class() == Class::Reject => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -22,9 +22,11 @@ use super::job::{Entry, Job};
 use super::outbox::Outbox;
 use super::progress::Progress;
 use super::queue::Queue;
+use super::tap::Tap;
 use super::transaction::{Database, Doubt, Outcome};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
+use crate::fault;
 use crate::log::Rate;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -53,6 +55,8 @@ pub struct Settings {
     pub quarantine_bytes_max: u64,
     /// Failures in a row from which on the store counts as degraded.
     pub write_failures_max: u32,
+    /// Who watches the readings that were stored.
+    pub tap: Option<Arc<Tap>>,
 }
 
 /// How the writer thread ended.
@@ -75,15 +79,15 @@ impl Writer {
     /// Whatever else keeps the database from being opened.
     pub fn start(settings: Settings, queue: Arc<Queue>, outbox: Option<Arc<Outbox>>) -> Result<Writer, StoreError> {
         let Settings { path, synchronous, quarantine_bytes_max, .. } = &settings;
+        let progress = Arc::new(Progress::default());
         let database = match Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), true) {
-            Ok(database) => Some(database),
+            Ok(database) => Some(database.with_heartbeat(&progress.heartbeat)),
             Err(error) if is_busy(&error) => {
                 warn!(path = %settings.path.display(), "{error}; the hub starts and waits for it");
                 None
             }
             Err(error) => return Err(error),
         };
-        let progress = Arc::new(Progress::default());
         let give_up = Arc::new(AtomicBool::new(false));
         let (end, ended) = oneshot::channel();
         let mut work = Work {
@@ -102,6 +106,8 @@ impl Writer {
         std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
+                // Also by a panic: nobody waits for room that nobody gives back.
+                let _closed = CloseAtEnd(work.queue.clone());
                 let result = work.run();
                 work.queue.close();
                 end.send(result).unwrap_or(());
@@ -136,6 +142,14 @@ impl Writer {
             Ok(end) => end.ok(),
             Err(_) => Some(Err(StoreError::Stuck)),
         }
+    }
+}
+
+struct CloseAtEnd(Arc<Queue>);
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -183,6 +197,7 @@ impl Work {
                 break;
             }
             waited = start.elapsed();
+            self.progress.step();
             self.progress.writing_since_ms.store(now_ms(), Ordering::Relaxed);
             let took = match self.store(&batch) {
                 Ok(Some(took)) => took,
@@ -206,13 +221,23 @@ impl Work {
     fn store(&mut self, batch: &[Job]) -> Result<Option<Duration>, StoreError> {
         loop {
             let start = Instant::now();
-            match self.attempt(batch) {
+            fault::hang("store-writer");
+            fault::panic("store-writer");
+            let attempt = self.attempt(batch);
+            self.progress.step();
+            match attempt {
                 Ok(outcome) => {
                     self.progress.committed(outcome, start.elapsed());
                     self.recovered();
+                    if let Some(tap) = &self.settings.tap {
+                        tap.pass(batch);
+                    }
                     self.tell_rejected(batch, outcome);
                     if outcome.kept_refused > 0 {
                         warn!("the database refused changes of retained messages or sessions: they end with the hub");
+                    }
+                    if outcome.alerts_refused > 0 {
+                        warn!("the database refused changes of alerts: after a restart they may be sent again");
                     }
                     if outcome.quarantine_dropped > 0 {
                         warn!(
@@ -274,6 +299,8 @@ impl Work {
             Some(database) => database,
             None => self.reopen()?,
         };
+        // To open it may have taken as long as SQLite waits for a lock.
+        self.progress.step();
         if self.queue.is_closed() {
             database.hurry()?;
         }
@@ -309,7 +336,7 @@ impl Work {
         if self.last_file.is_some_and(|last| last != database.file()) {
             warn!(path = %path.display(), "the database is another file than before: readings go into it from now on");
         }
-        Ok(database)
+        Ok(database.with_heartbeat(&self.progress.heartbeat))
     }
 
     /// Notes a failure, pauses, and tells whether to give up because the hub stops.

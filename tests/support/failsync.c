@@ -1,6 +1,6 @@
-/* A disk that cannot be synced, or is slow to, imitated: an LD_PRELOAD shim in which fsync and fdatasync fail with EIO
- * while the file that FAILSYNC names exists, and take SLOWSYNC_MS milliseconds longer. Built and loaded by tests; no part
- * of the hub. */
+/* A disk that cannot be synced, hangs, or is slow to, imitated: an LD_PRELOAD shim in which fsync and fdatasync fail with
+ * EIO while the file that FAILSYNC names exists, do not return while the one that HANGSYNC names does, and take SLOWSYNC_MS
+ * milliseconds longer. Built and loaded by tests; no part of the hub. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -15,6 +15,11 @@ static int perhaps(const char *name, int fd) {
     if (fault != NULL && access(fault, F_OK) == 0) {
         errno = EIO;
         return -1;
+    }
+    const char *hang = getenv("HANGSYNC");
+    while (hang != NULL && access(hang, F_OK) == 0) {
+        struct timespec pause = {0, 10 * 1000000};
+        nanosleep(&pause, NULL);
     }
     const char *slow = getenv("SLOWSYNC_MS");
     if (slow != NULL) {

@@ -4,21 +4,26 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::let_underscore_must_use)]
 
+pub mod alerts;
 pub mod bridged;
 pub mod collector;
+pub mod disk;
 pub mod fake;
 pub mod feeder;
+pub mod health;
 pub mod hostile;
 pub mod mqtt;
 pub mod packet;
 pub mod paho;
 pub mod proxy;
 pub mod sensor;
+pub mod systemd;
 pub mod tls;
 pub mod upstream;
 pub mod users;
 pub mod v5;
 pub mod watch;
+pub mod webhook;
 pub mod websocket;
 
 use std::fs;
@@ -134,10 +139,16 @@ impl Site {
         serde_json::from_slice(&output.stdout).expect("status prints JSON")
     }
 
-    /// Returns `run` on a disk whose syncs fail or are slow, as FAILSYNC and SLOWSYNC_MS in its environment say.
+    /// Returns `run` on a disk whose syncs fail, hang or are slow, as FAILSYNC, HANGSYNC and SLOWSYNC_MS in its environment
+    /// say.
     pub fn run_command_on_a_bad_disk(&self) -> Command {
-        let shim = self.file("failsync.so");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/failsync.c");
+        self.run_command_with_shim("failsync")
+    }
+
+    /// Returns `run` with a shim of `tests/support` between it and the system.
+    pub fn run_command_with_shim(&self, name: &str) -> Command {
+        let shim = self.file(&format!("{name}.so"));
+        let source = format!("{}/tests/support/{name}.c", env!("CARGO_MANIFEST_DIR"));
         let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(source).arg("-ldl").status();
         assert!(built.expect("a C compiler, as for the build").success());
         let mut command = self.run_command();

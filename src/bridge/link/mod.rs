@@ -27,11 +27,14 @@ use super::outgoing::Outgoing;
 use super::window::Again;
 use crate::config::Protocol;
 use crate::store::Properties;
+use crate::tasks::{self, Name};
 
 /// How long it may take from the look-up of the name to the CONNACK.
 pub(super) const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Requests that rumqttc may hold beside the window's messages: acks and subscriptions.
 const OTHER_REQUESTS_MAX: usize = 128;
+/// The task that speaks to the upstream.
+const LINK: Name = Name::Part("bridge, link");
 /// Events that may wait for the bridge; then the connection is not read.
 const EVENTS_MAX: usize = 512;
 /// Messages from the upstream that may wait to be published locally; then the connection is not read.
@@ -198,11 +201,11 @@ impl Link {
         let (sender, task) = match settings.protocol {
             Protocol::V4 => {
                 let (sender, dialect) = v4::open(settings);
-                (sender, tokio::spawn(poll(dialect, again, qos, outlet)))
+                (sender, tokio::spawn(tasks::named(LINK, poll(dialect, again, qos, outlet))))
             }
             Protocol::V5 => {
                 let (sender, dialect) = v5::open(settings);
-                (sender, tokio::spawn(poll(dialect, again, qos, outlet)))
+                (sender, tokio::spawn(tasks::named(LINK, poll(dialect, again, qos, outlet))))
             }
         };
         (Link { sender, events: events_out, is_held, task }, arrivals_out)

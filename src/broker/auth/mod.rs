@@ -38,6 +38,7 @@ use self::throttle::Throttle;
 use self::users::Users;
 use self::verified::Verified;
 use crate::config;
+use crate::tasks::{self, Name};
 
 /// Largest file of users or rules, bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -238,7 +239,7 @@ impl Access {
         }
         let Some((hash, known)) = users.hash(name, auth.lots.hash_one(name)) else { return Ok(None) };
         let (hash, known, password) = (hash.clone(), known.cloned(), password.to_vec());
-        let verified = tokio::task::spawn_blocking(move || {
+        let verified = tasks::blocking(Name::Client("login", None), move || {
             // It counts as busy until it is done, though its client may be gone.
             let _worker = worker;
             hash.verify(&password)

@@ -38,6 +38,7 @@ use self::names::Names;
 use self::trunk::Trunk;
 use super::message::Message;
 use crate::log::Rate;
+use crate::tasks::{self, Name};
 
 pub use self::canary::Canary;
 pub use self::gate::Numbered;
@@ -80,8 +81,8 @@ type Build = dyn Fn(&str) -> Option<(LinkTx, LinkRx)> + Send + Sync;
 pub struct Bus {
     build: Arc<Build>,
     is_dead: Box<dyn Fn() -> bool + Send + Sync>,
-    /// Whether a trunk has ended that was not to.
-    has_lost_trunk: AtomicBool,
+    /// Whether a trunk's task has ended that was not to, or the one that gives the gate's room back.
+    has_lost_task: AtomicBool,
     publisher: Mutex<Publisher>,
     gate: Gate,
     names: Names,
@@ -121,7 +122,7 @@ impl Bus {
         let bus = Arc::new(Bus {
             build,
             is_dead: Box::new(move || router.is_disconnected()),
-            has_lost_trunk: AtomicBool::new(false),
+            has_lost_task: AtomicBool::new(false),
             publisher: Mutex::new(Publisher { link, _answers: answers }),
             gate,
             names,
@@ -133,13 +134,21 @@ impl Bus {
             lost: AtomicU64::new(0),
             lost_lines: Rate::default(),
         });
-        tokio::spawn(give_room_back(Arc::downgrade(&bus)));
+        let giving = tokio::spawn(tasks::named(Name::Part("gate"), give_room_back(Arc::downgrade(&bus))));
+        let served = Arc::downgrade(&bus);
+        tokio::spawn(async move {
+            if giving.await.is_err()
+                && let Some(bus) = served.upgrade()
+            {
+                bus.has_lost_task.store(true, Ordering::Release);
+            }
+        });
         Ok(bus)
     }
 
     /// Tells whether the router's thread has ended, or a trunk, without which the sessions that ride on it are deaf.
     pub fn is_dead(&self) -> bool {
-        (self.is_dead)() || self.has_lost_trunk.load(Ordering::Acquire)
+        (self.is_dead)() || self.has_lost_task.load(Ordering::Acquire)
     }
 
     /// Returns how many messages the router dropped before a link had read them: none, as long as the gate holds.
@@ -280,7 +289,7 @@ async fn give_room_back(bus: Weak<Bus>) {
 
 async fn open(build: Arc<Build>, name: String) -> Result<(LinkTx, LinkRx), BusError> {
     // Building waits for the router's thread.
-    let built = tokio::task::spawn_blocking(move || build(&name));
+    let built = tasks::blocking(Name::Part("bus"), move || build(&name));
     match tokio::time::timeout(ANSWER_TIME_MAX, built).await {
         Ok(Ok(Some(link))) => Ok(link),
         Ok(Ok(None)) => Err(BusError::NoRoom),

@@ -31,6 +31,7 @@ use super::proof::{Next, Proof, Waiting};
 use super::riders::Riders;
 use super::sink::Sink;
 use super::{ANSWER_TIME_MAX, Bus, BusError, Numbered};
+use crate::tasks;
 
 /// What is handed over at a time, messages.
 const TAKEN_TOGETHER: usize = 256;
@@ -86,7 +87,7 @@ impl Trunk {
             held: Vec::new(),
             proof: Proof::default(),
         };
-        tokio::spawn(drain.run(received));
+        tokio::spawn(tasks::named(tasks::Name::Part("trunk"), drain.run(received)));
         Trunk { commands, riders: AtomicUsize::new(0) }
     }
 
@@ -182,7 +183,7 @@ impl Drop for Drain {
         if !self.is_leaving
             && let Some(bus) = self.bus.upgrade()
         {
-            bus.has_lost_trunk.store(true, Ordering::Release);
+            bus.has_lost_task.store(true, Ordering::Release);
         }
     }
 }
@@ -198,6 +199,7 @@ struct Name {
 impl Drain {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         loop {
+            crate::fault::hang_task("trunk").await;
             let done = tokio::select! {
                 biased;
                 command = commands.recv() => match command {

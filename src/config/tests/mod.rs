@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod alerts;
 mod bridge;
 mod broker;
 mod tls;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tracing::Level;
 
-use super::{Config, ConfigErrors, Flags, Pattern, Synchronous};
+use super::{Config, ConfigErrors, Flags, Pattern, SourceSilence, Synchronous};
 use crate::reading::Kind;
 
 const BUILT_IN: &str = include_str!("../../../rumqttd.toml");
@@ -301,6 +302,16 @@ fn the_effective_configuration_feeds_back_to_the_same() {
         interval_s = 26
         write_silence_s = 27
         write_failures_max = 28
+        degraded_is_503 = true
+        disk_free_bytes_min = 30
+        wal_bytes_max = 16777217
+        memory_bytes_max = 31
+        [[health.source]]
+        filter = "a/+/b"
+        silence_s = 32
+        [[health.source]]
+        filter = "d/+"
+        silence_s = 0
         [stats]
         interval_s = 29
         [http]
@@ -331,4 +342,23 @@ fn the_example_in_deploy_holds_the_defaults() {
     let config = example.config();
     fs::write(example.path("hub.toml"), "").unwrap();
     same(&config, &example.config());
+}
+
+#[test]
+fn a_sources_silence_needs_a_filter_and_a_time_and_a_slash_at_the_end_makes_no_difference() {
+    let case = Case::new("[[health.source]]\nfilter = \"a/weathermeters/\"\nsilence_s = 0\n");
+    let expected = SourceSilence { filter: "a/weathermeters".to_owned(), silence_max: None };
+    assert_eq!(case.config().health.sources, [expected]);
+    for (text, key) in [
+        ("[[health.source]]\nfilter = \"a\"\n", "health.source[0].silence_s"),
+        ("[[health.source]]\nsilence_s = 1\n", "health.source[0].filter"),
+        ("[[health.source]]\nfilter = \"a/#/b\"\nsilence_s = 1\n", "health.source[0].filter"),
+        ("[[health.source]]\nfilter = \"a\"\nsilence_s = -1\n", "health.source[0].silence_s"),
+        ("[health.source]\nfilter = \"a\"\nsilence_s = 1\n", "health.source"),
+    ] {
+        let errors = Case::new(text).errors().join("\n");
+        assert!(errors.contains(key), "{errors}");
+    }
+    let many = "[[health.source]]\nfilter = \"a\"\nsilence_s = 1\n".repeat(101);
+    assert!(Case::new(&many).errors().join("\n").contains("at most 100 sections, are 101"));
 }
