@@ -7,6 +7,7 @@
 //! |---|---|
 //! | nothing | everything, about eight minutes |
 //! | `quick` | one round of 1 s, no million |
+//! | `scrape` | the hub with and without a scraper of its metrics |
 //! | `profile 10x20 SECONDS` | the hub alone, one cell, for use under `perf` |
 //! | `load ADDR 10x20 SECONDS` | loads a server that runs already |
 //!
@@ -35,6 +36,8 @@ mod packet;
 mod process;
 #[path = "ingest/report.rs"]
 mod report;
+#[path = "ingest/scrape.rs"]
+mod scrape;
 #[path = "ingest/target.rs"]
 mod target;
 
@@ -78,13 +81,17 @@ fn run() -> Result<()> {
         [] if flags.is_empty() => println!("nothing measured: run `cargo bench --bench ingest`"),
         [] => print!("{}", Bench::new(setting("BENCH_SECONDS", 4.0)?, setting("BENCH_ROUNDS", 3)?)?.everything(true)?),
         ["quick"] => print!("{}", Bench::new(1.0, 1)?.everything(false)?),
+        ["scrape"] => {
+            let bench = Bench::new(setting("BENCH_SECONDS", 4.0)?, setting("BENCH_ROUNDS", 3)?)?;
+            print!("{}", scrape::measured(&bench.hub, &bench.place, bench.duration, bench.rounds)?);
+        }
         ["profile", shape, seconds] => Bench::new(seconds.parse()?, 1)?.profile(shape.parse()?)?,
         ["load", addr, shape, seconds] => load(addr.parse()?, shape.parse()?, span(seconds.parse()?)?)?,
         ["floor", dir, seconds] => {
             let measured = floor::measure_here(Path::new(dir), span(seconds.parse()?)?)?;
             println!("{}", serde_json::to_string(&measured)?);
         }
-        _ => bail!("unknown: {words:?}; one of: quick | profile 10x20 SECONDS | load ADDR 10x20 SECONDS"),
+        _ => bail!("unknown: {words:?}; one of: quick | scrape | profile 10x20 SECONDS | load ADDR 10x20 SECONDS"),
     }
     Ok(())
 }

@@ -71,6 +71,8 @@ pub(crate) struct Server {
     process: Process,
     /// Where it listens for MQTT.
     pub(crate) addr: SocketAddr,
+    /// Where a hub listens for HTTP.
+    pub(crate) http: Option<SocketAddr>,
     /// The database of a hub.
     pub(crate) db: Option<PathBuf>,
     // Last, so that the files go after the process.
@@ -99,8 +101,8 @@ impl Server {
             slow.apply(&mut command);
         }
         let mut process = Process::start("hub", &mut command, dir.path(), &[log])?;
-        let addr = process.wait_until(READY_DEADLINE, || mqtt_address(&ready))?;
-        Ok(Self { process, addr, db: Some(db), _dir: dir })
+        let (addr, http) = process.wait_until(READY_DEADLINE, || addresses(&ready))?;
+        Ok(Self { process, addr, http, db: Some(db), _dir: dir })
     }
 
     /// Starts Mosquitto with all its limits on messages lifted, storing nothing.
@@ -131,7 +133,7 @@ impl Server {
         command.arg("-c").arg(&config);
         let mut process = Process::start("mosquitto", &mut command, dir.path(), &[])?;
         process.wait_until(READY_DEADLINE, || TcpStream::connect_timeout(&addr, READY_DEADLINE).ok())?;
-        Ok(Self { process, addr, db: None, _dir: dir })
+        Ok(Self { process, addr, http: None, db: None, _dir: dir })
     }
 
     /// Returns its process id.
@@ -176,10 +178,11 @@ pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// Returns the first MQTT address of a ready file; none while it is missing or half written.
-fn mqtt_address(ready: &Path) -> Option<SocketAddr> {
+/// Returns the first MQTT address of a ready file, and that of HTTP; none while it is missing or half written.
+fn addresses(ready: &Path) -> Option<(SocketAddr, Option<SocketAddr>)> {
     let ready: serde_json::Value = serde_json::from_slice(&fs::read(ready).ok()?).ok()?;
-    ready["mqtt"].as_array()?.first()?.as_str()?.parse().ok()
+    let mqtt = ready["mqtt"].as_array()?.first()?.as_str()?.parse().ok()?;
+    Some((mqtt, ready["http"].as_str().and_then(|address| address.parse().ok())))
 }
 
 fn stored_rows(db: &Path) -> Result<u64> {
