@@ -9,6 +9,7 @@ mod delivery;
 pub mod error;
 mod heartbeat;
 pub mod job;
+mod journal;
 pub mod kept;
 pub mod outbox;
 mod progress;
@@ -22,8 +23,9 @@ pub mod writer;
 
 pub use alerts::{AlertChange, KeptAlerts};
 pub use error::StoreError;
-pub use heartbeat::{Heartbeat, Learnt};
+pub use heartbeat::{Heartbeat, Learnt, Run};
 pub use job::{AckGate, Content, Delivery, Entry, Incoming, Job, Origin, Ticket};
+pub use journal::{Event, Journal};
 pub use kept::{Change, Kept, KeptMessage, KeptSession};
 pub use outbox::{Forward, Gap, Lane, Outbox, OutboxChange, OutboxSettings, Properties, Waiting};
 pub use progress::Progress;

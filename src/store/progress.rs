@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::heartbeat::Heartbeat;
+use super::journal::Journal;
 use super::transaction::Outcome;
 use crate::clock::now_ms;
 use crate::histogram::Histogram;
@@ -40,6 +41,8 @@ pub struct Progress {
     pub writing_since_ms: AtomicI64,
     /// The row that is written while nobody publishes.
     pub heartbeat: Arc<Heartbeat>,
+    /// What happened that is to be remembered.
+    pub journal: Arc<Journal>,
     last_error: Mutex<Option<String>>,
 }
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::alerts::{self, KeptAlerts};
 use super::error::{Doing, StoreError};
 use super::heartbeat::Learnt;
+use super::journal::{self, Event};
 use super::kept::{self, Kept};
 use super::outbox::{Lane, Outbox, Waiting, rows};
 
@@ -137,6 +138,14 @@ impl Reader {
             })
             .doing(DOING)?;
         rows.collect::<Result<_, _>>().doing(DOING)
+    }
+
+    /// Lists the newest `limit` events, newest first.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn events(&self, limit: u32) -> Result<Vec<Event>, StoreError> {
+        journal::list(&self.connection, limit)
     }
 
     /// Lists the newest `limit` messages of the quarantine, newest first.

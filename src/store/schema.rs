@@ -3,6 +3,7 @@
 //! Owns every `CREATE` and `ALTER`. Migrations go forward only, each in one transaction. The first two tables and
 //! their indexes are the old station's: columns are added at their end, nothing that its programs read is changed.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::clock::now_ms;
 use crate::config::Synchronous;
 
 /// The newest schema version that this hub knows, kept in `PRAGMA user_version`.
-pub const VERSION: i64 = 4;
+pub const VERSION: i64 = 5;
 
 /// How long SQLite itself waits for another program's lock before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,23 +45,46 @@ CREATE INDEX IF NOT EXISTS idx_weather_created ON weather_data(created_at);
 CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
 ";
 
-/// `source`: who sends, and the usual time between its readings. `heartbeat`: see there. `quarantine`: what could not be read, with its bytes. `delivery`: which QoS 1 and 2
-/// publishes are stored, one row per client and transaction, `marks` being 10 bytes each: packet id, digest. `retained`,
-/// `session` and `session_message`: what the broker keeps over a restart, see `kept`. `outbox`: what the upstream is still to
-/// get, and `outbox_total` how much that is, so that nobody has to count it. `alert_episode` and `alert_notice`: what was wrong
-/// and who was told, see `alerts`.
-const HUB_TABLES: &str = "
-CREATE TABLE IF NOT EXISTS source (
+/// A table of the hub's own: its name and its columns.
+type Table = (&'static str, &'static str);
+
+const HUB_TABLES: [Table; 12] = [
+    // Who sends, and the usual time between its readings.
+    (
+        "source",
+        "(
   id INTEGER PRIMARY KEY,
   topic TEXT NOT NULL UNIQUE,
   first_seen_ms INTEGER NOT NULL,
   rhythm_ms INTEGER
-);
-CREATE TABLE IF NOT EXISTS heartbeat (
-  one INTEGER PRIMARY KEY CHECK (one = 1),
-  written_ms INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS quarantine (
+)",
+    ),
+    // Each run of the hub: from its start, as long as it was alive, to its orderly stop. See `heartbeat`.
+    (
+        "run",
+        "(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  boot TEXT NOT NULL,
+  started_ms INTEGER NOT NULL,
+  alive_ms INTEGER NOT NULL,
+  stopped_ms INTEGER
+)",
+    ),
+    // What happened that its owner should know of later, too. See `journal`.
+    (
+        "event",
+        "(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at_ms INTEGER NOT NULL,
+  kind TEXT NOT NULL,
+  text TEXT NOT NULL,
+  acknowledged_ms INTEGER
+)",
+    ),
+    // What could not be read, with its bytes.
+    (
+        "quarantine",
+        "(
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   received_ms INTEGER NOT NULL,
   topic TEXT NOT NULL,
@@ -69,33 +93,51 @@ CREATE TABLE IF NOT EXISTS quarantine (
   reason TEXT NOT NULL,
   detail TEXT NOT NULL,
   payload BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS delivery (
+)",
+    ),
+    // Which QoS 1 and 2 publishes are stored, one row per client and transaction, `marks` being 10 bytes each: packet id, digest.
+    (
+        "delivery",
+        "(
   id INTEGER PRIMARY KEY,
   client_id TEXT NOT NULL,
   marks BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS retained (
+)",
+    ),
+    // What the broker keeps over a restart, with the next two: see `kept`.
+    (
+        "retained",
+        "(
   topic TEXT PRIMARY KEY,
   publisher TEXT NOT NULL,
   expires_ms INTEGER,
   packet BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS session (
+) WITHOUT ROWID",
+    ),
+    (
+        "session",
+        "(
   client_id TEXT PRIMARY KEY,
   expiry_s INTEGER NOT NULL,
   away_since_ms INTEGER,
   state TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS session_message (
+) WITHOUT ROWID",
+    ),
+    (
+        "session_message",
+        "(
   client_id TEXT NOT NULL,
   number INTEGER NOT NULL,
   publisher TEXT NOT NULL,
   expires_ms INTEGER,
   packet BLOB NOT NULL,
   PRIMARY KEY (client_id, number)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS alert_episode (
+) WITHOUT ROWID",
+    ),
+    // What was wrong, and with the next one who was told: see `alerts`.
+    (
+        "alert_episode",
+        "(
   id INTEGER PRIMARY KEY,
   rule TEXT NOT NULL,
   subject TEXT NOT NULL,
@@ -106,8 +148,11 @@ CREATE TABLE IF NOT EXISTS alert_episode (
   acknowledged_ms INTEGER,
   repeats INTEGER NOT NULL,
   told_ms INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS alert_notice (
+)",
+    ),
+    (
+        "alert_notice",
+        "(
   episode INTEGER NOT NULL,
   what TEXT NOT NULL,
   channel TEXT NOT NULL,
@@ -117,8 +162,12 @@ CREATE TABLE IF NOT EXISTS alert_notice (
   done_ms INTEGER,
   outcome TEXT,
   UNIQUE (episode, what, channel)
-);
-CREATE TABLE IF NOT EXISTS outbox (
+)",
+    ),
+    // What the upstream is still to get.
+    (
+        "outbox",
+        "(
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   received_ms INTEGER NOT NULL,
   topic TEXT NOT NULL,
@@ -126,13 +175,18 @@ CREATE TABLE IF NOT EXISTS outbox (
   payload BLOB NOT NULL,
   properties TEXT,
   lost TEXT
-);
-CREATE TABLE IF NOT EXISTS outbox_total (
+)",
+    ),
+    // How much that is, so that nobody has to count it.
+    (
+        "outbox_total",
+        "(
   one INTEGER PRIMARY KEY CHECK (one = 1),
   messages INTEGER NOT NULL,
   bytes INTEGER NOT NULL
-);
-";
+)",
+    ),
+];
 
 /// Numbers of the outbox begin above the time of its making, Unix microseconds: upstream, a message is known by its number,
 /// and no database may give out those of one that was there before it. A clock that is not set (before 2020) says too little,
@@ -140,8 +194,6 @@ CREATE TABLE IF NOT EXISTS outbox_total (
 const OUTBOX_BEGINS: &str = "INSERT INTO sqlite_sequence(name, seq)
   SELECT 'outbox', iif(?1 < 1577836800000, ?1 * 1000 + abs(random() % 1000000000000), ?1 * 1000)
   WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'outbox')";
-
-const TABLES: i64 = 13;
 
 /// The hub's own columns on the station's tables. `marks`: 1 the sensor sent no time, 2 its time is far from the
 /// hub's clock, 3 both.
@@ -193,18 +245,13 @@ fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Counts those of the hub's and the station's tables that are there: somebody may have dropped one.
-fn tables(connection: &Connection) -> Result<i64, StoreError> {
-    connection
-        .query_row(
-            "SELECT count(*) FROM sqlite_schema WHERE type = 'table'
-             AND name IN ('weather_data', 'magnetic_flux_data', 'source', 'quarantine', 'delivery', 'retained', 'session',
-               'session_message', 'outbox', 'outbox_total', 'alert_episode', 'alert_notice',
-               'heartbeat')",
-            [],
-            |row| row.get(0),
-        )
-        .doing("cannot read the database's schema")
+/// Tells whether all of the hub's and the station's tables are there: somebody may have dropped one.
+fn is_whole(connection: &Connection) -> Result<bool, StoreError> {
+    const DOING: &str = "cannot read the database's schema";
+    let mut statement = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").doing(DOING)?;
+    let names: HashSet<String> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).doing(DOING)?;
+    let hubs = HUB_TABLES.iter().map(|(name, _)| *name);
+    Ok(["weather_data", "magnetic_flux_data"].into_iter().chain(hubs).all(|name| names.contains(name)))
 }
 
 fn has_column(connection: &Connection, table: &str, column: &str) -> rusqlite::Result<bool> {
@@ -213,7 +260,7 @@ fn has_column(connection: &Connection, table: &str, column: &str) -> rusqlite::R
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    if version(connection)? >= VERSION && tables(connection)? == TABLES {
+    if version(connection)? >= VERSION && is_whole(connection)? {
         return Ok(());
     }
     const DOING: &str = "cannot bring the database's schema up to date";
@@ -226,7 +273,11 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
             }
         }
     }
-    transaction.execute_batch(HUB_TABLES).doing(DOING)?;
+    for (name, columns) in HUB_TABLES {
+        transaction.execute_batch(&format!("CREATE TABLE IF NOT EXISTS {name} {columns}")).doing(DOING)?;
+    }
+    // What version 4 had in the place of `run`.
+    transaction.execute_batch("DROP TABLE IF EXISTS heartbeat").doing(DOING)?;
     if !has_column(&transaction, "source", "rhythm_ms").doing(DOING)? {
         transaction.execute_batch("ALTER TABLE source ADD COLUMN rhythm_ms INTEGER").doing(DOING)?;
     }
@@ -277,7 +328,7 @@ mod tests {
         let connection = open(&path, Synchronous::Full, true).unwrap();
         connection.execute_batch("DROP TABLE quarantine").unwrap();
         drop(connection);
-        assert_eq!(tables(&open(&path, Synchronous::Full, true).unwrap()).unwrap(), TABLES);
+        assert!(is_whole(&open(&path, Synchronous::Full, true).unwrap()).unwrap());
     }
 
     #[test]

@@ -14,7 +14,9 @@ use super::cached::{Cached, RowName};
 use super::error::{Class, Doing, StoreError};
 use super::heartbeat::Heartbeat;
 use super::job::{Content, Job};
+use super::journal::Journal;
 use super::outbox::{Claims, Outbox};
+use super::progress::Progress;
 use super::tables::Tables;
 use super::{alerts, kept, schema};
 use crate::clock::now_ms;
@@ -66,6 +68,7 @@ pub(super) struct Database {
     cached: Cached,
     outbox: Option<Arc<Outbox>>,
     heartbeat: Arc<Heartbeat>,
+    journal: Arc<Journal>,
     doubt: Option<Doubt>,
 }
 
@@ -95,13 +98,15 @@ impl Database {
             cached,
             outbox,
             heartbeat: Arc::default(),
+            journal: Arc::default(),
             doubt: None,
         })
     }
 
-    /// Lets a heartbeat that is asked for ride in the transactions from now on.
-    pub(super) fn with_heartbeat(self, heartbeat: &Arc<Heartbeat>) -> Database {
-        Database { heartbeat: heartbeat.clone(), ..self }
+    /// Lets a heartbeat that is asked for, and events, ride in the transactions from now on.
+    pub(super) fn with_riders(self, progress: &Progress) -> Result<Database, StoreError> {
+        progress.heartbeat.opened(&self.connection)?;
+        Ok(Database { heartbeat: progress.heartbeat.clone(), journal: progress.journal.clone(), ..self })
     }
 
     /// Returns the device and inode of the file that is written.
@@ -193,6 +198,11 @@ impl Database {
         self.connection.busy_timeout(BUSY_TIMEOUT_HURRIED).doing("cannot set the busy timeout")
     }
 
+    /// Notes that the hub stops in order.
+    pub(super) fn stopped(&self) -> Result<(), StoreError> {
+        self.check_place().and_then(|()| self.heartbeat.stopped(&self.connection))
+    }
+
     /// Moves the log into the database file and closes it; the last one out removes `-wal` and `-shm`.
     pub(super) fn close(self) -> Result<(), StoreError> {
         self.connection
@@ -256,12 +266,14 @@ impl Database {
         }
         self.cached.finish(&self.connection, &mut outcome)?;
         let beats = self.heartbeat.write(&self.connection)?;
+        let events = self.journal.write(&self.connection)?;
         self.execute("COMMIT").doing("cannot commit").inspect_err(|_| {
             self.doubt = last.map(|row| Doubt { row, outcome });
         })?;
         if beats {
             self.heartbeat.written();
         }
+        self.journal.written(events);
         Ok(outcome)
     }
 

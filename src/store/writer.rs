@@ -80,8 +80,9 @@ impl Writer {
     pub fn start(settings: Settings, queue: Arc<Queue>, outbox: Option<Arc<Outbox>>) -> Result<Writer, StoreError> {
         let Settings { path, synchronous, quarantine_bytes_max, .. } = &settings;
         let progress = Arc::new(Progress::default());
-        let database = match Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), true) {
-            Ok(database) => Some(database.with_heartbeat(&progress.heartbeat)),
+        let opened = Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), true);
+        let database = match opened.and_then(|database| database.with_riders(&progress)) {
+            Ok(database) => Some(database),
             Err(error) if is_busy(&error) => {
                 warn!(path = %settings.path.display(), "{error}; the hub starts and waits for it");
                 None
@@ -336,7 +337,7 @@ impl Work {
         if self.last_file.is_some_and(|last| last != database.file()) {
             warn!(path = %path.display(), "the database is another file than before: readings go into it from now on");
         }
-        Ok(database.with_heartbeat(&self.progress.heartbeat))
+        database.with_riders(&self.progress)
     }
 
     /// Notes a failure, pauses, and tells whether to give up because the hub stops.
@@ -415,7 +416,7 @@ impl Work {
     fn finish(&mut self) -> End {
         let messages = self.tell_unwritten();
         if let Some(database) = self.database.take()
-            && let Err(error) = database.hurry().and_then(|()| database.close())
+            && let Err(error) = database.hurry().and_then(|()| database.stopped()).and_then(|()| database.close())
         {
             warn!("{error}; the next start does it");
         }

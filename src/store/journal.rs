@@ -1,0 +1,145 @@
+//! The journal: what happened to the hub that its owner should know of later, too.
+//!
+//! Owns the table of events. An event rides in the next transaction, whatever else that holds; the heartbeat sees to it that
+//! there is one. It never decides what is an event.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
+use serde::Serialize;
+
+use super::error::{Doing, StoreError};
+use crate::clock::now_ms;
+
+/// Events that wait for a transaction; beyond, the oldest go.
+const WAITING_MAX: usize = 1_000;
+/// Events that are remembered.
+const KEPT_MAX: i64 = 10_000;
+const ADD: &str = "INSERT INTO event(at_ms, kind, text) VALUES (?1, ?2, ?3) RETURNING id";
+const FORGET: &str = "DELETE FROM event WHERE id <= ?1";
+const ACKNOWLEDGE: &str = "UPDATE event SET acknowledged_ms = ?2 WHERE id = ?1 AND acknowledged_ms IS NULL";
+const LIST: &str = "SELECT id, at_ms, kind, text, acknowledged_ms FROM event ORDER BY id DESC LIMIT ?1";
+
+/// An event, as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// Its number.
+    pub id: i64,
+    /// When it happened, Unix milliseconds.
+    pub at_ms: i64,
+    /// What happened, in one word with dots, as checks have them.
+    pub kind: String,
+    /// What happened, for a person.
+    pub text: String,
+    /// When somebody said that it is known, Unix milliseconds.
+    pub acknowledged_ms: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Add { at_ms: i64, kind: &'static str, text: String },
+    Acknowledge { id: i64, at_ms: i64 },
+}
+
+/// What waits to be written.
+#[derive(Debug, Default)]
+pub struct Journal {
+    waiting: Mutex<VecDeque<Change>>,
+}
+
+impl Journal {
+    /// Notes an event.
+    pub fn note(&self, kind: &'static str, text: String) {
+        self.push(Change::Add { at_ms: now_ms(), kind, text });
+    }
+
+    /// Notes that somebody knows of an event.
+    pub fn acknowledge(&self, id: i64) {
+        self.push(Change::Acknowledge { id, at_ms: now_ms() });
+    }
+
+    fn push(&self, change: Change) {
+        let mut waiting = self.lock();
+        if waiting.len() == WAITING_MAX {
+            waiting.pop_front();
+        }
+        waiting.push_back(change);
+    }
+
+    /// Writes what waits into the transaction that is open; returns how much that is, for [`Journal::written`].
+    pub(super) fn write(&self, connection: &Connection) -> Result<usize, StoreError> {
+        let waiting = self.lock().clone();
+        let write = || {
+            for change in &waiting {
+                match change {
+                    Change::Add { at_ms, kind, text } => {
+                        let id: i64 =
+                            connection.prepare_cached(ADD)?.query_row((at_ms, kind, text), |row| row.get(0))?;
+                        connection.prepare_cached(FORGET)?.execute([id - KEPT_MAX])?;
+                    }
+                    Change::Acknowledge { id, at_ms } => {
+                        connection.prepare_cached(ACKNOWLEDGE)?.execute([id, at_ms])?;
+                    }
+                }
+            }
+            Ok(())
+        };
+        write().doing("cannot write events")?;
+        Ok(waiting.len())
+    }
+
+    /// Notes that the first `count` that waited are on disk.
+    pub(super) fn written(&self, count: usize) {
+        let mut waiting = self.lock();
+        let count = count.min(waiting.len());
+        waiting.drain(..count);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Change>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lists the newest `limit` events, newest first.
+pub(super) fn list(connection: &Connection, limit: u32) -> Result<Vec<Event>, StoreError> {
+    const DOING: &str = "cannot read the events";
+    let mut statement = connection.prepare(LIST).doing(DOING)?;
+    let rows = statement
+        .query_map([limit], |row| {
+            Ok(Event {
+                id: row.get(0)?,
+                at_ms: row.get(1)?,
+                kind: row.get(2)?,
+                text: row.get(3)?,
+                acknowledged_ms: row.get(4)?,
+            })
+        })
+        .doing(DOING)?;
+    rows.collect::<Result<_, _>>().doing(DOING)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::Synchronous;
+
+    #[test]
+    fn an_event_is_written_once_and_can_be_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = super::super::schema::open(&dir.path().join("a.db"), Synchronous::Full, true).unwrap();
+        let journal = Journal::default();
+        journal.note("clock.step", "the clock was set".to_owned());
+        let written = journal.write(&connection).unwrap();
+        journal.note("store.corrupt", "put aside".to_owned());
+        journal.written(written);
+        assert_eq!(journal.write(&connection).unwrap(), 1, "what came meanwhile");
+        journal.written(1);
+        journal.acknowledge(1);
+        journal.write(&connection).unwrap();
+        let events = list(&connection, 10).unwrap();
+        let known: Vec<_> = events.iter().map(|event| (&*event.kind, event.acknowledged_ms.is_some())).collect();
+        assert_eq!(known, [("store.corrupt", false), ("clock.step", true)]);
+    }
+}
