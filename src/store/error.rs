@@ -100,6 +100,13 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Tells whether the disk is full, or the database may not grow, which is for the same reason.
+    pub fn is_full(&self) -> bool {
+        matches!(self, StoreError::Sqlite { source, .. } if source.sqlite_error_code() == Some(ErrorCode::DiskFull))
+    }
+}
+
 fn class_of(error: &rusqlite::Error) -> Class {
     match error.sqlite_error_code() {
         Some(

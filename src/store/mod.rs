@@ -16,9 +16,11 @@ mod progress;
 pub mod queue;
 pub mod reader;
 mod schema;
+mod space;
 mod tables;
 pub mod tap;
 mod transaction;
+mod wear;
 pub mod writer;
 
 pub use alerts::{AlertChange, KeptAlerts};
@@ -31,5 +33,7 @@ pub use outbox::{Forward, Gap, Lane, Outbox, OutboxChange, OutboxSettings, Prope
 pub use progress::Progress;
 pub use queue::Queue;
 pub use reader::{Quarantined, Reader};
+pub use space::{Room, RoomReport, Stage};
 pub use tap::{Measured, Tap};
+pub use wear::{Wear, WearReport};
 pub use writer::{Settings, Writer};

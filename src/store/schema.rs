@@ -48,7 +48,7 @@ CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
 /// A table of the hub's own: its name and its columns.
 type Table = (&'static str, &'static str);
 
-const HUB_TABLES: [Table; 12] = [
+const HUB_TABLES: [Table; 13] = [
     // Who sends, and the usual time between its readings.
     (
         "source",
@@ -79,6 +79,14 @@ const HUB_TABLES: [Table; 12] = [
   kind TEXT NOT NULL,
   text TEXT NOT NULL,
   acknowledged_ms INTEGER
+)",
+    ),
+    // Bytes written to the disk by day (days since 1970, UTC). See `wear`.
+    (
+        "wear",
+        "(
+  day INTEGER PRIMARY KEY,
+  bytes INTEGER NOT NULL
 )",
     ),
     // What could not be read, with its bytes.
