@@ -47,6 +47,8 @@ pub(super) struct Space {
     free: u64,
     /// Whether SQLite found the disk full while no connection was open.
     found_full: bool,
+    /// Whether the log was given more room since the last transaction that committed.
+    widened: bool,
     since: Instant,
     /// What was dropped since the disk was full, in the order of [`Spared::ORDER`].
     dropped: [u64; 3],
@@ -65,6 +67,7 @@ impl Space {
             looked: None,
             free: 0,
             found_full: false,
+            widened: false,
             since: Instant::now(),
             dropped: [0; 3],
             was_out: false,
@@ -96,8 +99,8 @@ impl Space {
     pub(super) fn tend(&mut self, database: &mut Database) {
         if !database.is_bounded {
             database.is_bounded = true;
-            let bytes = if self.reserve.bytes_max() > 0 { self.floor() } else { u64::MAX };
-            tell(database.keep_log_below(bytes));
+            let reserve = self.reserve.bytes_max();
+            tell(database.keep_log_below(if reserve > 0 { reserve / 4 } else { u64::MAX }));
             if self.stage != Stage::Ample {
                 tell(database.may_grow(false));
             }
@@ -133,6 +136,9 @@ impl Space {
                 }
             }
         }
+        if self.widen_log(database) {
+            return true;
+        }
         self.becomes_out();
         false
     }
@@ -155,8 +161,22 @@ impl Space {
         }
     }
 
+    /// Gives the log the room that it needs where it has less, which the reserve pays for; tells whether it did.
+    fn widen_log(&mut self, database: &Database) -> bool {
+        self.look();
+        if self.widened || self.reserve.held() == 0 || self.free >= self.for_log(database) {
+            return false;
+        }
+        self.widened = true;
+        self.reserve.release();
+        tell(database.move_log());
+        self.share_room(database);
+        true
+    }
+
     /// Notes that readings are written again.
     pub(super) fn written(&mut self) {
+        self.widened = false;
         if self.stage == Stage::Out {
             self.set(Stage::Tight);
         }
@@ -260,11 +280,16 @@ impl Space {
         }
     }
 
+    /// Returns what the log has to find free: it is moved into the database at a quarter of the reserve, and the transaction
+    /// that makes it so long may be as large again.
+    fn for_log(&self, database: &Database) -> u64 {
+        self.floor().saturating_sub(database.log_bytes())
+    }
+
     /// Makes the reserve again of what its room has left over: the log needs some of it to write into.
     fn share_room(&mut self, database: &Database) {
         self.look();
-        let for_log = self.floor().saturating_sub(database.log_bytes());
-        self.reserve.make(self.free.saturating_sub(for_log));
+        self.reserve.make(self.free.saturating_sub(self.for_log(database)));
         self.look();
         self.publish();
     }
