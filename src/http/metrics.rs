@@ -169,7 +169,12 @@ fn machine(registry: &mut Registry, report: &Report) {
     counts(registry, &[("disk_dropped_rows", help, report.room.dropped)]);
     if let Some(written) = report.written.since_start_bytes {
         let written = ConstCounter::new(written);
-        registry.register_with_unit("disk_written", "What the hub wrote to disks, its log among it", Unit::Bytes, written);
+        registry.register_with_unit(
+            "disk_written",
+            "What the hub wrote to disks, its log among it",
+            Unit::Bytes,
+            written,
+        );
     }
     if let Some(per_day) = report.written.per_day_bytes {
         bytes(registry, "disk_written_per_day", "What the hub writes to disks in a day", per_day);
@@ -323,8 +328,8 @@ mod tests {
     use crate::health::checks::{Issue, Severity};
     use crate::health::memory::Memory;
     use crate::health::silence::SourceReport;
-    use crate::store::WearReport;
     use crate::histogram::Histogram;
+    use crate::store::WearReport;
 
     fn report(bridge: Option<BridgeReport>) -> Report {
         let text = String::new();
@@ -407,7 +412,10 @@ mod tests {
         }
         assert!(text.ends_with("# EOF\n"), "{text}");
         assert!(
-            !text.contains("bridge") && !text.contains("disk_f") && !text.contains("per_day") && !text.contains("silent-one"),
+            !text.contains("bridge")
+                && !text.contains("disk_f")
+                && !text.contains("per_day")
+                && !text.contains("silent-one"),
             "what is not there is left out: {text}"
         );
     }

@@ -11,6 +11,7 @@ mod heartbeat;
 pub mod job;
 mod journal;
 pub mod kept;
+mod migrate;
 pub mod outbox;
 mod progress;
 pub mod queue;

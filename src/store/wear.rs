@@ -71,7 +71,9 @@ impl Wear {
         const DOING: &str = "cannot read how much was written";
         let mut statement = connection.prepare(RECENT).doing(DOING)?;
         let rows = statement
-            .query_map([now_ms() / DAY_MS - DAYS_MEAN - 1], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))
+            .query_map([now_ms() / DAY_MS - DAYS_MEAN - 1], |row| {
+                Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+            })
             .doing(DOING)?;
         self.lock().days = rows.collect::<Result<_, _>>().doing(DOING)?;
         Ok(())

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use self::reserve::Reserve;
-pub use self::stage::{Room, RoomReport, Stage};
 use self::stage::Spared;
+pub use self::stage::{Room, RoomReport, Stage};
 use super::error::{Class, StoreError};
 use super::journal::Journal;
 use super::progress::Progress;
@@ -79,10 +79,7 @@ impl Space {
     }
 
     /// Opens a database; where the disk has no room even for that, in that of the reserve.
-    pub(super) fn opened(
-        &mut self,
-        open: impl Fn() -> Result<Database, StoreError>,
-    ) -> Result<Database, StoreError> {
+    pub(super) fn opened(&mut self, open: impl Fn() -> Result<Database, StoreError>) -> Result<Database, StoreError> {
         match open() {
             Err(error) if error.class() == Class::Retry && self.is_used_up() => {
                 debug!(%error, "the reserve gives way, so that the database can be opened");

@@ -59,7 +59,8 @@ impl Database {
             Spared::Rollups => ROLLUPS.into_iter().try_fold(0, |sum, table| Ok(sum + empty(&self.connection, table)?)),
             Spared::Outbox => self.drop_from_outbox(),
             Spared::Quarantine => {
-                let dropped = self.cached.drop_from_quarantine(&self.connection, QUARANTINE_STEP, QUARANTINE_STEP_BYTES)?;
+                let dropped =
+                    self.cached.drop_from_quarantine(&self.connection, QUARANTINE_STEP, QUARANTINE_STEP_BYTES)?;
                 Ok(dropped)
             }
         }
