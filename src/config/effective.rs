@@ -24,6 +24,7 @@ impl Config {
         text.string("synchronous", self.store.synchronous.name());
         text.line("batch_max", self.store.batch_max);
         text.line("quarantine_bytes_max", self.store.quarantine_bytes_max);
+        text.line("reserve_bytes", self.store.reserve_bytes);
 
         text.section("health");
         text.seconds("interval_s", self.health.interval);

@@ -186,6 +186,8 @@ pub struct Store {
     pub batch_max: usize,
     /// Bytes of raw payloads that the quarantine keeps.
     pub quarantine_bytes_max: u64,
+    /// Bytes kept back on the disk for when it is full.
+    pub reserve_bytes: u64,
 }
 
 /// SQLite's `synchronous`.

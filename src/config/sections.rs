@@ -177,6 +177,7 @@ pub(super) fn store(reader: &mut Reader, base: &Path) -> Store {
             .unwrap_or(Synchronous::Full),
         batch_max: reader.size("store.batch_max", 1..=10_000).unwrap_or(512),
         quarantine_bytes_max: reader.whole("store.quarantine_bytes_max", 64 * KIB..=1_024 * GIB).unwrap_or(67_108_864),
+        reserve_bytes: reader.whole("store.reserve_bytes", 0..=GIB).unwrap_or(16_777_216),
     }
 }
 

@@ -14,6 +14,7 @@ use super::memory::{self, Memory};
 use super::share::{self, Share};
 use super::silence::{self, Sources};
 use super::{heartbeat, look};
+use crate::store::RoomReport;
 
 /// The ids of all checks.
 pub const CHECKS: [&str; 16] = [
@@ -70,6 +71,8 @@ pub struct Snapshot {
     pub sizes: Sizes,
     /// When the disk will be full; `None` where that is not known, or never.
     pub full_in: Option<Duration>,
+    /// What the writer does about a full disk.
+    pub room: RoomReport,
     /// The programs that have the database open, where its log is too large.
     pub holders: Vec<String>,
     /// What came in lately.
@@ -209,7 +212,7 @@ pub fn verdict(snapshot: &Snapshot, thresholds: Thresholds) -> Vec<Issue> {
             .or_else(|| heartbeat::verdict(snapshot.heartbeat_age, thresholds.heartbeat_age_max)),
         read(snapshot),
         queue(snapshot),
-        disk::space(snapshot.sizes, snapshot.full_in, thresholds.disk_free_bytes_min),
+        disk::space(snapshot.sizes, snapshot.full_in, thresholds.disk_free_bytes_min, snapshot.room),
         disk::wal(snapshot.sizes, thresholds.wal_bytes_max, &snapshot.holders),
         directory(snapshot),
         silence::verdict(&snapshot.sources.silent),
@@ -317,6 +320,7 @@ mod tests {
             heartbeat_age: Duration::from_secs(70),
             sizes: Sizes { free: Some(1 << 40), database: 1 << 30, wal: 1 << 22 },
             full_in: None,
+            room: RoomReport::default(),
             holders: Vec::new(),
             share: Share { readings: 24, quarantined: 0 },
             sources: Sources::default(),

@@ -32,7 +32,7 @@ use tracing::{info, warn};
 use self::bridge::{Backlog, BridgeReport, Bridged, Rates};
 use self::checks::{Findings, Issue, Snapshot, Status, Thresholds};
 use self::clock::ClockWatch;
-use self::disk::Growth;
+use self::disk::{Growth, Warned};
 use self::look::{Seen, TimeService};
 use self::memory::Memory;
 use self::share::{Share, Window};
@@ -46,8 +46,7 @@ use crate::clock::Moment;
 use crate::config::{self, SourceSilence};
 use crate::histogram::Counted;
 use crate::ingest::Ingest;
-use crate::store::Progress;
-use crate::store::Queue;
+use crate::store::{Progress, Queue, RoomReport, WearReport};
 use crate::tasks::{self, Name};
 
 /// How long the canary, and a look at the machine, may take.
@@ -122,6 +121,10 @@ pub struct Report {
     pub disk_free_bytes: Option<u64>,
     /// When it will be used up, seconds; `None` where that is not known yet, or nothing grows.
     pub disk_full_in_s: Option<u64>,
+    /// What the writer does about a full disk.
+    pub room: RoomReport,
+    /// What was written to the disk.
+    pub written: WearReport,
     /// The size of the database, bytes.
     pub database_bytes: u64,
     /// The size of its write-ahead log, bytes.
@@ -217,6 +220,8 @@ impl Health {
             broker_round_trip_us: snapshot.round_trip.as_ref().ok().copied().map(micros),
             disk_free_bytes: snapshot.sizes.free,
             disk_full_in_s: snapshot.full_in.map(|time| time.as_secs()),
+            room: self.watched.progress.room.report(),
+            written: self.watched.progress.wear.report(),
             database_bytes: snapshot.sizes.database,
             wal_bytes: snapshot.sizes.wal,
             heartbeat_age_s: snapshot.heartbeat_age.as_secs(),
@@ -237,6 +242,7 @@ impl Health {
     /// silent. Logs what is wrong when it begins and every `interval` while it lasts, and what is over.
     pub async fn watch(&self, interval: Duration, stop: CancellationToken) {
         let mut telling = Telling::begin(interval);
+        let mut warned = Warned::default();
         let mut silent = 0;
         let pause = interval.min(LOOK_INTERVAL_MAX);
         while stop.run_until_cancelled(self.next_look(pause, silent)).await.is_some() {
@@ -244,6 +250,9 @@ impl Health {
             silent = snapshot.sources.silent.len();
             let issues = checks::verdict(&snapshot, self.thresholds);
             self.found.send_replace(Some(Arc::new(checks::findings(&snapshot, &issues))));
+            if let Some(event) = warned.look(&issues) {
+                self.watched.progress.journal.note("store.disk", event);
+            }
             let names = snapshot.sources.silent.iter().map(|silent| silent.name().to_owned()).collect();
             match telling.look(Instant::now(), &issues, names) {
                 Said::Nothing => {}
@@ -332,6 +341,7 @@ impl Health {
             too_large_to_forward: ingest.too_large_to_forward(),
             outbox_lost: of_outbox(|backlog| backlog.dropped),
             outbox_messages: of_outbox(|backlog| backlog.messages),
+            disk_written_bytes: progress.wear.report().since_start_bytes.unwrap_or_default(),
         }
     }
 
@@ -421,6 +431,7 @@ impl Health {
             heartbeat_age: progress.heartbeat.age(),
             sizes: seen.sizes,
             full_in,
+            room: progress.room.report(),
             holders: seen.holders,
             share,
             sources: self.look_at_sources(),

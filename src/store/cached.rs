@@ -196,20 +196,40 @@ impl Cached {
     fn trim_quarantine(&mut self, connection: &Connection) -> Result<u64, StoreError> {
         let mut dropped = 0;
         while self.quarantine_bytes > self.quarantine_bytes_max {
-            let bytes: Option<i64> = connection
-                .prepare_cached(concat!(
-                    "DELETE FROM quarantine WHERE id = (SELECT min(id) FROM quarantine) RETURNING ",
-                    quarantine_bytes!()
-                ))
-                .and_then(|mut delete| delete.query_map([], |row| row.get(0))?.next().transpose())
-                .doing("cannot drop from the quarantine")?;
-            match bytes {
-                Some(bytes) => self.quarantine_bytes -= bytes,
-                None => self.quarantine_bytes = 0,
+            self.drop_oldest_quarantined(connection)?;
+            dropped += 1;
+        }
+        Ok(dropped)
+    }
+
+    /// Drops the oldest messages of the quarantine, so many rows or bytes of them, and tells how many there were.
+    pub(super) fn drop_from_quarantine(
+        &mut self,
+        connection: &Connection,
+        rows_max: u64,
+        bytes_max: i64,
+    ) -> Result<u64, StoreError> {
+        let (mut dropped, before) = (0, self.quarantine_bytes);
+        while dropped < rows_max && before - self.quarantine_bytes < bytes_max {
+            if !self.drop_oldest_quarantined(connection)? {
+                break;
             }
             dropped += 1;
         }
         Ok(dropped)
+    }
+
+    /// Drops the oldest message of the quarantine; tells whether there was one.
+    fn drop_oldest_quarantined(&mut self, connection: &Connection) -> Result<bool, StoreError> {
+        let bytes: Option<i64> = connection
+            .prepare_cached(concat!(
+                "DELETE FROM quarantine WHERE id = (SELECT min(id) FROM quarantine) RETURNING ",
+                quarantine_bytes!()
+            ))
+            .and_then(|mut delete| delete.query_map([], |row| row.get(0))?.next().transpose())
+            .doing("cannot drop from the quarantine")?;
+        self.quarantine_bytes = bytes.map_or(0, |bytes| self.quarantine_bytes - bytes);
+        Ok(bytes.is_some())
     }
 }
 

@@ -42,6 +42,21 @@ pub enum StoreError {
         /// The newest version that this hub knows.
         known: i64,
     },
+    /// The disk has no room for a step of the schema.
+    #[error(
+        "{path} cannot be brought to schema version {to}: that needs {needed} bytes, {free} are free; make room for {} more",
+        needed.saturating_sub(*free)
+    )]
+    NoRoom {
+        /// The database.
+        path: PathBuf,
+        /// The version of the step.
+        to: i64,
+        /// Bytes that the step needs.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// The file system does not let SQLite keep a write-ahead log.
     #[error("{path} cannot be switched to WAL, it stays in mode {mode}; use a local file system")]
     NoWal {
@@ -95,8 +110,18 @@ impl StoreError {
             StoreError::Newer { .. } | StoreError::NoWal { .. } | StoreError::Unwritten { .. } | StoreError::Stuck => {
                 Class::Fatal
             }
-            StoreError::Moved { .. } | StoreError::LogGone { .. } | StoreError::Io { .. } => Class::Retry,
+            StoreError::NoRoom { .. }
+            | StoreError::Moved { .. }
+            | StoreError::LogGone { .. }
+            | StoreError::Io { .. } => Class::Retry,
         }
+    }
+}
+
+impl StoreError {
+    /// Tells whether the disk is full, or the database may not grow, which is for the same reason.
+    pub fn is_full(&self) -> bool {
+        matches!(self, StoreError::Sqlite { source, .. } if source.sqlite_error_code() == Some(ErrorCode::DiskFull))
     }
 }
 

@@ -147,6 +147,13 @@ impl Job {
         size_of::<Job>() + content
     }
 
+    /// Tells whether it makes room in the database and needs none: it is taken where everything else waits. The bridge has one
+    /// of these under way at a time.
+    pub fn makes_room(&self) -> bool {
+        let Content::Outbox(changes) = &self.content else { return false };
+        changes.iter().all(|change| matches!(change, OutboxChange::Sent { .. }))
+    }
+
     /// Returns the message, where it is one.
     pub fn message(&self) -> Option<&Incoming> {
         match &self.content {

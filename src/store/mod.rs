@@ -11,14 +11,17 @@ mod heartbeat;
 pub mod job;
 mod journal;
 pub mod kept;
+mod migrate;
 pub mod outbox;
 mod progress;
 pub mod queue;
 pub mod reader;
 mod schema;
+mod space;
 mod tables;
 pub mod tap;
 mod transaction;
+mod wear;
 pub mod writer;
 
 pub use alerts::{AlertChange, KeptAlerts};
@@ -31,5 +34,7 @@ pub use outbox::{Forward, Gap, Lane, Outbox, OutboxChange, OutboxSettings, Prope
 pub use progress::Progress;
 pub use queue::Queue;
 pub use reader::{Quarantined, Reader};
+pub use space::{Room, RoomReport, Stage};
 pub use tap::{Measured, Tap};
+pub use wear::{Wear, WearReport};
 pub use writer::{Settings, Writer};

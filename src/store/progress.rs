@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::heartbeat::Heartbeat;
 use super::journal::Journal;
+use super::space::Room;
 use super::transaction::Outcome;
+use super::wear::Wear;
 use crate::clock::now_ms;
 use crate::histogram::Histogram;
 
@@ -47,6 +49,10 @@ pub struct Progress {
     pub heartbeat: Arc<Heartbeat>,
     /// What happened that is to be remembered.
     pub journal: Arc<Journal>,
+    /// How much was written to the disk.
+    pub wear: Arc<Wear>,
+    /// How far the disk is full.
+    pub room: Arc<Room>,
     last_error: Mutex<Option<String>>,
 }
 

@@ -169,6 +169,15 @@ impl Queue {
         }
     }
 
+    /// Moves the jobs that make room to `taken`, past those that wait for it.
+    pub(super) fn take_what_makes_room(&self, taken: &mut Vec<Job>) {
+        let mut waiting = self.lock();
+        let (making, others) = std::mem::take(&mut waiting.jobs).into_iter().partition(Job::makes_room);
+        waiting.jobs = others;
+        let making: VecDeque<Job> = making;
+        taken.extend(making);
+    }
+
     /// Pauses the writer for `pause`, or until the queue is closed; tells whether it is closed.
     pub(super) fn pause(&self, pause: Duration) -> bool {
         let waiting = self.lock();
@@ -187,9 +196,10 @@ impl Queue {
     }
 
     /// Returns the room that jobs take. One that is larger than the whole queue takes all of it, so that it comes
-    /// through, alone.
+    /// through, alone; one that makes room takes none, since a full queue may wait for it.
     pub(super) fn cost<'j>(&self, jobs: impl IntoIterator<Item = &'j Job>) -> usize {
-        jobs.into_iter().map(|job| job.bytes().min(self.bytes_max)).fold(0, usize::saturating_add)
+        let cost = |job: &Job| if job.makes_room() { 0 } else { job.bytes().min(self.bytes_max) };
+        jobs.into_iter().map(cost).fold(0, usize::saturating_add)
     }
 
     fn take_room(&self, bytes: usize) -> bool {

@@ -1,16 +1,15 @@
-//! The database's tables, and how an older file becomes today's.
+//! The database's tables, and the connection that writes them.
 //!
-//! Owns every `CREATE` and `ALTER`. Migrations go forward only, each in one transaction. The first two tables and
-//! their indexes are the old station's: columns are added at their end, nothing that its programs read is changed.
+//! Owns every `CREATE`; how an older file becomes today's is `migrate`'s. The first two tables and their indexes are the old
+//! station's: columns are added at their end, nothing that its programs read is changed.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags};
 
 use super::error::{Doing, StoreError};
-use crate::clock::now_ms;
+use super::migrate::{migrate, version};
 use crate::config::Synchronous;
 
 /// The newest schema version that this hub knows, kept in `PRAGMA user_version`.
@@ -19,7 +18,7 @@ pub const VERSION: i64 = 5;
 /// How long SQLite itself waits for another program's lock before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-const STATION_TABLES: &str = "
+pub(super) const STATION_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS weather_data (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   timestamp INTEGER NOT NULL,
@@ -46,9 +45,9 @@ CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
 ";
 
 /// A table of the hub's own: its name and its columns.
-type Table = (&'static str, &'static str);
+pub(super) type Table = (&'static str, &'static str);
 
-const HUB_TABLES: [Table; 12] = [
+pub(super) const HUB_TABLES: [Table; 13] = [
     // Who sends, and the usual time between its readings.
     (
         "source",
@@ -79,6 +78,14 @@ const HUB_TABLES: [Table; 12] = [
   kind TEXT NOT NULL,
   text TEXT NOT NULL,
   acknowledged_ms INTEGER
+)",
+    ),
+    // Bytes written to the disk by day (days since 1970, UTC). See `wear`.
+    (
+        "wear",
+        "(
+  day INTEGER PRIMARY KEY,
+  bytes INTEGER NOT NULL
 )",
     ),
     // What could not be read, with its bytes.
@@ -188,17 +195,6 @@ const HUB_TABLES: [Table; 12] = [
     ),
 ];
 
-/// Numbers of the outbox begin above the time of its making, Unix microseconds: upstream, a message is known by its number,
-/// and no database may give out those of one that was there before it. A clock that is not set (before 2020) says too little,
-/// so chance is added.
-const OUTBOX_BEGINS: &str = "INSERT INTO sqlite_sequence(name, seq)
-  SELECT 'outbox', iif(?1 < 1577836800000, ?1 * 1000 + abs(random() % 1000000000000), ?1 * 1000)
-  WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'outbox')";
-
-/// The hub's own columns on the station's tables. `marks`: 1 the sensor sent no time, 2 its time is far from the
-/// hub's clock, 3 both.
-const ADDED_COLUMNS: [&str; 3] = ["source_id", "received_ms", "marks"];
-
 /// Opens the database for writing, making a new one only where `create` says so, brings its schema up to date and sets what every connection of the hub needs.
 ///
 /// # Errors
@@ -229,12 +225,8 @@ pub fn open(path: &Path, synchronous: Synchronous, create: bool) -> Result<Conne
             })
             .doing("cannot set up the database connection")?;
     }
-    migrate(&mut connection)?;
+    migrate(&mut connection, path)?;
     Ok(connection)
-}
-
-fn version(connection: &Connection) -> Result<i64, StoreError> {
-    connection.pragma_query_value(None, "user_version", |row| row.get(0)).doing("cannot read the database")
 }
 
 fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), StoreError> {
@@ -245,51 +237,11 @@ fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Tells whether all of the hub's and the station's tables are there: somebody may have dropped one.
-fn is_whole(connection: &Connection) -> Result<bool, StoreError> {
-    const DOING: &str = "cannot read the database's schema";
-    let mut statement = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").doing(DOING)?;
-    let names: HashSet<String> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).doing(DOING)?;
-    let hubs = HUB_TABLES.iter().map(|(name, _)| *name);
-    Ok(["weather_data", "magnetic_flux_data"].into_iter().chain(hubs).all(|name| names.contains(name)))
-}
-
-fn has_column(connection: &Connection, table: &str, column: &str) -> rusqlite::Result<bool> {
-    connection
-        .query_row("SELECT count(*) > 0 FROM pragma_table_info(?1) WHERE name = ?2", [table, column], |row| row.get(0))
-}
-
-fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    if version(connection)? >= VERSION && is_whole(connection)? {
-        return Ok(());
-    }
-    const DOING: &str = "cannot bring the database's schema up to date";
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).doing(DOING)?;
-    transaction.execute_batch(STATION_TABLES).doing(DOING)?;
-    for table in ["weather_data", "magnetic_flux_data"] {
-        for column in ADDED_COLUMNS {
-            if !has_column(&transaction, table, column).doing(DOING)? {
-                transaction.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} INTEGER")).doing(DOING)?;
-            }
-        }
-    }
-    for (name, columns) in HUB_TABLES {
-        transaction.execute_batch(&format!("CREATE TABLE IF NOT EXISTS {name} {columns}")).doing(DOING)?;
-    }
-    // What version 4 had in the place of `run`.
-    transaction.execute_batch("DROP TABLE IF EXISTS heartbeat").doing(DOING)?;
-    if !has_column(&transaction, "source", "rhythm_ms").doing(DOING)? {
-        transaction.execute_batch("ALTER TABLE source ADD COLUMN rhythm_ms INTEGER").doing(DOING)?;
-    }
-    transaction.execute(OUTBOX_BEGINS, [now_ms()]).doing(DOING)?;
-    transaction.pragma_update(None, "user_version", VERSION).doing(DOING)?;
-    transaction.commit().doing(DOING)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::clock::now_ms;
 
     #[test]
     fn an_old_database_keeps_its_rows_and_its_columns_first() {
@@ -328,7 +280,8 @@ mod tests {
         let connection = open(&path, Synchronous::Full, true).unwrap();
         connection.execute_batch("DROP TABLE quarantine").unwrap();
         drop(connection);
-        assert!(is_whole(&open(&path, Synchronous::Full, true).unwrap()).unwrap());
+        let connection = open(&path, Synchronous::Full, true).unwrap();
+        connection.execute_batch("SELECT 1 FROM quarantine, delivery").unwrap();
     }
 
     #[test]

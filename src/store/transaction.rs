@@ -18,6 +18,7 @@ use super::journal::Journal;
 use super::outbox::{Claims, Outbox};
 use super::progress::Progress;
 use super::tables::Tables;
+use super::wear::Wear;
 use super::{alerts, kept, schema};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
@@ -64,12 +65,17 @@ pub(super) struct Database {
     file: (u64, u64),
     log_path: PathBuf,
     log: Option<(u64, u64)>,
-    connection: Connection,
-    cached: Cached,
-    outbox: Option<Arc<Outbox>>,
+    pub(super) connection: Connection,
+    pub(super) cached: Cached,
+    pub(super) outbox: Option<Arc<Outbox>>,
     heartbeat: Arc<Heartbeat>,
     journal: Arc<Journal>,
+    wear: Arc<Wear>,
     doubt: Option<Doubt>,
+    /// Whether this connection knows how long its log, and how large the database, may become.
+    pub(super) is_bounded: bool,
+    /// Whether a transaction holds its jobs alone, since only what makes room may be written.
+    pub(super) is_frugal: bool,
 }
 
 impl Database {
@@ -99,14 +105,23 @@ impl Database {
             outbox,
             heartbeat: Arc::default(),
             journal: Arc::default(),
+            wear: Arc::default(),
             doubt: None,
+            is_bounded: false,
+            is_frugal: false,
         })
     }
 
     /// Lets a heartbeat that is asked for, and events, ride in the transactions from now on.
     pub(super) fn with_riders(self, progress: &Progress) -> Result<Database, StoreError> {
         progress.heartbeat.opened(&self.connection)?;
-        Ok(Database { heartbeat: progress.heartbeat.clone(), journal: progress.journal.clone(), ..self })
+        progress.wear.opened(&self.connection)?;
+        Ok(Database {
+            heartbeat: progress.heartbeat.clone(),
+            journal: progress.journal.clone(),
+            wear: progress.wear.clone(),
+            ..self
+        })
     }
 
     /// Returns the device and inode of the file that is written.
@@ -131,19 +146,38 @@ impl Database {
                 drop(claims);
                 self.tell_bridge(*outcome);
             }
-            Err(_) => {
-                if !self.connection.is_autocommit() {
-                    self.connection
-                        .execute_batch("ROLLBACK")
-                        .unwrap_or_else(|error| tracing::debug!(%error, "rollback failed"));
-                }
-                self.cached.rolled_back();
+            Err(error) => {
+                self.roll_back();
+                // The row that commits found no room, so none of it is there.
+                self.doubt = self.doubt.filter(|_| !error.is_full());
                 if let (Some(_), Some(_), Some(outbox)) = (&claims, self.doubt, &outbox) {
                     outbox.doubt();
                 }
             }
         }
         stored
+    }
+
+    pub(super) fn begin(&self) -> Result<(), StoreError> {
+        self.execute("BEGIN IMMEDIATE").doing("cannot begin a transaction")
+    }
+
+    pub(super) fn commit(&self) -> Result<(), StoreError> {
+        self.execute("COMMIT").doing("cannot commit")
+    }
+
+    pub(super) fn roll_back(&mut self) {
+        if !self.connection.is_autocommit() {
+            self.connection
+                .execute_batch("ROLLBACK")
+                .unwrap_or_else(|error| tracing::debug!(%error, "rollback failed"));
+        }
+        self.cached.rolled_back();
+    }
+
+    /// Returns the size of the write-ahead log, bytes.
+    pub(super) fn log_bytes(&self) -> u64 {
+        std::fs::metadata(&self.log_path).map_or(0, |found| found.len())
     }
 
     /// Counts what a transaction did to the outbox, and lets the bridge read it.
@@ -200,7 +234,11 @@ impl Database {
 
     /// Notes that the hub stops in order.
     pub(super) fn stopped(&self) -> Result<(), StoreError> {
-        self.check_place().and_then(|()| self.heartbeat.stopped(&self.connection))
+        self.check_place()?;
+        self.begin()?;
+        self.heartbeat.stopped(&self.connection)?;
+        self.wear.write(&self.connection)?;
+        self.commit()
     }
 
     /// Moves the log into the database file and closes it; the last one out removes `-wal` and `-shm`.
@@ -232,7 +270,7 @@ impl Database {
         outbox: Option<&'o Outbox>,
         claims: &mut Option<MutexGuard<'o, Claims>>,
     ) -> Result<Outcome, StoreError> {
-        self.execute("BEGIN IMMEDIATE").doing("cannot begin a transaction")?;
+        self.begin()?;
         let mut outcome = Outcome::default();
         let mut last = None;
         {
@@ -265,14 +303,16 @@ impl Database {
             outcome.outbox_dropped = rows.drop_beyond_limits(&self.connection, claims, now_ms)?;
         }
         self.cached.finish(&self.connection, &mut outcome)?;
-        let beats = self.heartbeat.write(&self.connection)?;
-        let events = self.journal.write(&self.connection)?;
-        self.execute("COMMIT").doing("cannot commit").inspect_err(|_| {
+        let beats = !self.is_frugal && self.heartbeat.write(&self.connection)?;
+        let worn = if beats { self.wear.write(&self.connection)? } else { None };
+        let events = if self.is_frugal { 0 } else { self.journal.write(&self.connection)? };
+        self.commit().inspect_err(|_| {
             self.doubt = last.map(|row| Doubt { row, outcome });
         })?;
         if beats {
             self.heartbeat.written();
         }
+        worn.into_iter().for_each(|worn| self.wear.written(worn));
         self.journal.written(events);
         Ok(outcome)
     }

@@ -7,6 +7,8 @@
 //! the queue. Errors are logged here and nowhere below, the first at once, then at a bounded rate, and their end.
 //! An error that waiting cannot mend ends the thread, and with it the hub.
 
+mod relief;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +24,7 @@ use super::job::{Entry, Job};
 use super::outbox::Outbox;
 use super::progress::Progress;
 use super::queue::Queue;
+use super::space::Space;
 use super::tap::Tap;
 use super::transaction::{Database, Doubt, Outcome};
 use crate::clock::now_ms;
@@ -53,6 +56,8 @@ pub struct Settings {
     pub batch_max: usize,
     /// Payload bytes in quarantine, at most.
     pub quarantine_bytes_max: u64,
+    /// Bytes kept back on the disk for when it is full.
+    pub reserve_bytes: u64,
     /// Failures in a row from which on the store counts as degraded.
     pub write_failures_max: u32,
     /// Who watches the readings that were stored.
@@ -80,8 +85,12 @@ impl Writer {
     pub fn start(settings: Settings, queue: Arc<Queue>, outbox: Option<Arc<Outbox>>) -> Result<Writer, StoreError> {
         let Settings { path, synchronous, quarantine_bytes_max, .. } = &settings;
         let progress = Arc::new(Progress::default());
-        let opened = Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), true);
-        let database = match opened.and_then(|database| database.with_riders(&progress)) {
+        let mut space = Space::new(path, settings.reserve_bytes, &progress);
+        let open = || {
+            Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), true)
+                .and_then(|database| database.with_riders(&progress))
+        };
+        let database = match space.opened(open) {
             Ok(database) => Some(database),
             Err(error) if is_busy(&error) => {
                 warn!(path = %settings.path.display(), "{error}; the hub starts and waits for it");
@@ -103,6 +112,7 @@ impl Writer {
             outbox,
             doubt: None,
             last_file: None,
+            space,
         };
         std::thread::Builder::new()
             .name("store-writer".into())
@@ -168,6 +178,7 @@ struct Work {
     doubt: Option<Doubt>,
     /// Device and inode of the database that was written last.
     last_file: Option<(u64, u64)>,
+    space: Space,
 }
 
 /// A row of failures, from its first to the first success.
@@ -202,7 +213,7 @@ impl Work {
             waited = start.elapsed();
             self.progress.step();
             self.progress.writing_since_ms.store(now_ms(), Ordering::Relaxed);
-            let took = match self.store(&batch) {
+            let took = match self.store(&mut batch) {
                 Ok(Some(took)) => took,
                 Ok(None) => break,
                 Err(error) => {
@@ -221,7 +232,7 @@ impl Work {
     }
 
     /// Stores a batch, however long it takes; `None` where that was given up because the hub stops.
-    fn store(&mut self, batch: &[Job]) -> Result<Option<Duration>, StoreError> {
+    fn store(&mut self, batch: &mut Vec<Job>) -> Result<Option<Duration>, StoreError> {
         loop {
             let start = Instant::now();
             fault::hang("store-writer");
@@ -252,7 +263,11 @@ impl Work {
                     return Ok(Some(start.elapsed()));
                 }
                 Err(error) if error.class() == Class::Retry => {
-                    if self.failed(&error) {
+                    let has_room = self.make_room(&error, batch);
+                    if batch.is_empty() {
+                        return Ok(Some(start.elapsed()));
+                    }
+                    if !has_room && self.failed(&error) {
                         return Ok(None);
                     }
                 }
@@ -309,6 +324,7 @@ impl Work {
             database.hurry()?;
         }
         self.last_file = Some(database.file());
+        self.space.tend(&mut database);
         if let Some(doubt) = self.doubt {
             let settled = database.settle(doubt)?;
             self.doubt = None;
@@ -319,7 +335,7 @@ impl Work {
         }
         let result = database.store(batch);
         match &result {
-            Err(error) if !is_busy(error) => {
+            Err(error) if !is_busy(error) && !error.is_full() => {
                 self.doubt = database.doubt();
                 // After anything but a lock, a fresh connection: it re-reads what the file really holds. Closing
                 // moves the log into a file that was moved away, so that it is whole where it went.
@@ -327,16 +343,21 @@ impl Work {
             }
             _ => self.database = Some(database),
         }
+        if result.is_ok() {
+            self.space.written();
+        }
         result
     }
 
     /// Opens the database again; never makes a new one, which would be taken for the old one when that comes back.
-    fn reopen(&self) -> Result<Database, StoreError> {
+    fn reopen(&mut self) -> Result<Database, StoreError> {
         let Settings { path, synchronous, quarantine_bytes_max, .. } = &self.settings;
         if !path.exists() {
             return Err(StoreError::Moved { path: path.clone() });
         }
-        let database = Database::open(path, *synchronous, *quarantine_bytes_max, self.outbox.clone(), false)?;
+        let outbox = &self.outbox;
+        let open = || Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), false);
+        let database = self.space.opened(open)?;
         if self.last_file.is_some_and(|last| last != database.file()) {
             warn!(path = %path.display(), "the database is another file than before: readings go into it from now on");
         }
