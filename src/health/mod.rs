@@ -289,6 +289,7 @@ impl Health {
             readings: progress.readings.load(Ordering::Relaxed),
             quarantined: progress.quarantined.load(Ordering::Relaxed),
             duplicates: progress.duplicates.load(Ordering::Relaxed),
+            repeats: progress.repeats.load(Ordering::Relaxed),
             lost: queue.shed(),
             time_missing: ingest.time_missing(),
             time_skewed: ingest.time_skewed(),

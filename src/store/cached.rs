@@ -1,6 +1,6 @@
 //! What the writer remembers of the database beside its connection, so that a message costs no look-up.
 //!
-//! Owns the numbers of the sources, the delivery marks, the size of the quarantine and the totals of the outbox, and keeps
+//! Owns the numbers of the sources, the delivery marks, the newest samples, the size of the quarantine and the totals of the outbox, and keeps
 //! them in step with the file: a transaction's changes are taken over when it has committed, and forgotten when it is
 //! rolled back. It never begins or ends one.
 
@@ -14,6 +14,7 @@ use super::error::{Class, Doing, StoreError};
 use super::job::{Entry, Incoming, Origin};
 use super::outbox::rows::Rows;
 use super::outbox::{Outbox, OutboxChange};
+use super::repeats::Repeats;
 use super::tables::{CreatedAt, Inserted, Tables, quarantine_bytes};
 use super::transaction::Outcome;
 use crate::reading::SourceId;
@@ -27,6 +28,7 @@ pub(super) struct Cached {
     sources: HashMap<SourceId, i64>,
     sources_staged: Vec<SourceId>,
     marks: Marks,
+    repeats: Repeats,
     pub(super) quarantine_bytes: i64,
     quarantine_bytes_committed: i64,
     quarantine_bytes_max: i64,
@@ -58,6 +60,7 @@ impl Cached {
             sources: load_sources(connection)?,
             sources_staged: Vec::new(),
             marks: Marks::load(connection, Bounds::default())?,
+            repeats: Repeats::load(connection)?,
             quarantine_bytes,
             quarantine_bytes_committed: quarantine_bytes,
             quarantine_bytes_max: i64::try_from(quarantine_bytes_max).unwrap_or(i64::MAX),
@@ -87,15 +90,21 @@ impl Cached {
             }
             self.marks.stage(&origin.client, delivery);
         }
+        let source = match entry {
+            Entry::Reading(_) | Entry::Rejected { .. } => self.source_number(tables, origin)?,
+            Entry::Passing => None,
+        };
+        if let Entry::Reading(reading) = entry
+            && self.repeats.knows(connection, source, reading)?
+        {
+            outcome.repeats += 1;
+            return Ok(None);
+        }
         let row = |table, id| Some(RowName { table, id, received_ms: origin.received_ms });
         let waiting = self.forward(connection, tables, message, outcome)?;
         if let (Entry::Passing, Some(id)) = (entry, waiting) {
             return Ok(row("outbox", id));
         }
-        let source = match entry {
-            Entry::Reading(_) | Entry::Rejected { .. } => self.source_number(tables, origin)?,
-            Entry::Passing => None,
-        };
         let table = match tables.insert(message, source, &mut self.created_at)? {
             Inserted::Reading { table } => {
                 outcome.readings += 1;
@@ -170,6 +179,7 @@ impl Cached {
     /// Forgets the transaction's changes: it was rolled back.
     pub(super) fn rolled_back(&mut self) {
         self.marks.rolled_back();
+        self.repeats.rolled_back();
         self.quarantine_bytes = self.quarantine_bytes_committed;
         for source in self.sources_staged.drain(..) {
             self.sources.remove(&source);

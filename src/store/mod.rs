@@ -15,6 +15,7 @@ pub mod outbox;
 mod progress;
 pub mod queue;
 pub mod reader;
+mod repeats;
 mod schema;
 mod tables;
 pub mod tap;
@@ -33,3 +34,17 @@ pub use queue::Queue;
 pub use reader::{Quarantined, Reader};
 pub use tap::{Measured, Tap};
 pub use writer::{Settings, Writer};
+
+/// Returns how SQLite would run a statement, a line for each step.
+#[cfg(test)]
+fn plan(connection: &rusqlite::Connection, sql: &str) -> String {
+    let explained = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).and_then(|mut statement| {
+        let mut rows = statement.raw_query();
+        let mut plan = String::new();
+        while let Some(row) = rows.next()? {
+            plan += &(row.get::<_, String>(3)? + "\n");
+        }
+        Ok(plan)
+    });
+    explained.unwrap_or_else(|error| error.to_string())
+}

@@ -21,6 +21,8 @@ pub struct Progress {
     pub quarantined: AtomicU64,
     /// Redeliveries that made no second row.
     pub duplicates: AtomicU64,
+    /// Samples sent again as new messages, which made no second row either.
+    pub repeats: AtomicU64,
     /// Old messages dropped from a full quarantine.
     pub quarantine_dropped: AtomicU64,
     /// Transactions committed.
@@ -64,6 +66,7 @@ impl Progress {
         self.readings.fetch_add(outcome.readings, Ordering::Relaxed);
         self.quarantined.fetch_add(outcome.quarantined, Ordering::Relaxed);
         self.duplicates.fetch_add(outcome.duplicates, Ordering::Relaxed);
+        self.repeats.fetch_add(outcome.repeats, Ordering::Relaxed);
         self.quarantine_dropped.fetch_add(outcome.quarantine_dropped, Ordering::Relaxed);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.commit_time.count(took);

@@ -40,6 +40,8 @@ pub(super) struct Outcome {
     pub(super) readings: u64,
     pub(super) quarantined: u64,
     pub(super) duplicates: u64,
+    /// Samples that their sensor sent again as new messages.
+    pub(super) repeats: u64,
     pub(super) quarantine_dropped: u64,
     /// Messages added to the outbox.
     pub(super) forwarded: u64,
