@@ -14,9 +14,11 @@ use super::error::{Class, Doing, StoreError};
 use super::job::{Entry, Incoming, Origin};
 use super::outbox::rows::Rows;
 use super::outbox::{Outbox, OutboxChange};
+use super::ledger::Rejected;
 use super::repeats::Repeats;
 use super::tables::{CreatedAt, Inserted, Tables, quarantine_bytes};
 use super::transaction::Outcome;
+use super::untimed::Untimed;
 use crate::reading::SourceId;
 
 /// Sources that get a number of their own; readings of further ones are stored without.
@@ -29,6 +31,8 @@ pub(super) struct Cached {
     sources_staged: Vec<SourceId>,
     marks: Marks,
     repeats: Repeats,
+    rejected: Rejected,
+    untimed: Untimed,
     pub(super) quarantine_bytes: i64,
     quarantine_bytes_committed: i64,
     quarantine_bytes_max: i64,
@@ -61,6 +65,8 @@ impl Cached {
             sources_staged: Vec::new(),
             marks: Marks::load(connection, Bounds::default())?,
             repeats: Repeats::load(connection)?,
+            rejected: Rejected::default(),
+            untimed: Untimed::default(),
             quarantine_bytes,
             quarantine_bytes_committed: quarantine_bytes,
             quarantine_bytes_max: i64::try_from(quarantine_bytes_max).unwrap_or(i64::MAX),
@@ -113,10 +119,17 @@ impl Cached {
             Inserted::Quarantined { bytes } => {
                 outcome.quarantined += 1;
                 self.quarantine_bytes += bytes;
+                self.rejected.stage(source, origin.received_ms);
                 "quarantine"
             }
         };
-        Ok(row(table, connection.last_insert_rowid()))
+        let id = connection.last_insert_rowid();
+        if let Entry::Reading(reading) = entry
+            && table != "quarantine"
+        {
+            self.untimed.stage(table, id, reading);
+        }
+        Ok(row(table, id))
     }
 
     /// Adds a message to the outbox, where it is forwarded; returns its number there. `None` also where the database refuses
@@ -162,6 +175,8 @@ impl Cached {
     /// Writes what a transaction has to hold beside its messages, and drops what is beyond the bounds of the quarantine.
     pub(super) fn finish(&mut self, connection: &Connection, outcome: &mut Outcome) -> Result<(), StoreError> {
         self.marks.write(connection)?;
+        self.rejected.write(connection)?;
+        self.untimed.write(connection)?;
         outcome.quarantine_dropped = self.trim_quarantine(connection)?;
         self.outbox.as_ref().map_or(Ok(()), |rows| rows.write_totals(connection))
     }
@@ -169,6 +184,8 @@ impl Cached {
     /// Takes over the transaction's changes: it has committed.
     pub(super) fn committed(&mut self) {
         self.marks.committed();
+        self.rejected.clear();
+        self.untimed.committed();
         self.sources_staged.clear();
         self.quarantine_bytes_committed = self.quarantine_bytes;
         if let Some(rows) = &mut self.outbox {
@@ -180,6 +197,8 @@ impl Cached {
     pub(super) fn rolled_back(&mut self) {
         self.marks.rolled_back();
         self.repeats.rolled_back();
+        self.rejected.clear();
+        self.untimed.rolled_back();
         self.quarantine_bytes = self.quarantine_bytes_committed;
         for source in self.sources_staged.drain(..) {
             self.sources.remove(&source);
@@ -187,6 +206,11 @@ impl Cached {
         if let Some(rows) = &mut self.outbox {
             rows.rolled_back();
         }
+    }
+
+    /// Returns the number of a source that has one.
+    pub(super) fn number(&self, source: &SourceId) -> Option<i64> {
+        self.sources.get(source).copied()
     }
 
     fn source_number(&mut self, tables: &mut Tables<'_>, origin: &Origin) -> Result<Option<i64>, StoreError> {

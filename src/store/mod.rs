@@ -11,6 +11,8 @@ mod heartbeat;
 pub mod job;
 mod journal;
 pub mod kept;
+pub mod ledger;
+mod losses;
 pub mod outbox;
 mod progress;
 pub mod queue;
@@ -20,6 +22,7 @@ mod schema;
 mod tables;
 pub mod tap;
 mod transaction;
+mod untimed;
 pub mod writer;
 
 pub use alerts::{AlertChange, KeptAlerts};
@@ -28,11 +31,14 @@ pub use heartbeat::{Heartbeat, Learnt, Run};
 pub use job::{AckGate, Content, Delivery, Entry, Incoming, Job, Origin, Ticket};
 pub use journal::{Event, Journal};
 pub use kept::{Change, Kept, KeptMessage, KeptSession};
+pub use ledger::{Counted, LedgerChange, Readings};
+pub use losses::Losses;
 pub use outbox::{Forward, Gap, Lane, Outbox, OutboxChange, OutboxSettings, Properties, Waiting};
 pub use progress::Progress;
 pub use queue::Queue;
 pub use reader::{Quarantined, Reader};
 pub use tap::{Measured, Tap};
+pub use untimed::SetRight;
 pub use writer::{Settings, Writer};
 
 /// Returns how SQLite would run a statement, a line for each step.

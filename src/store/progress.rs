@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::heartbeat::Heartbeat;
 use super::journal::Journal;
+use super::losses::Losses;
 use super::transaction::Outcome;
 use crate::clock::now_ms;
 use crate::histogram::Histogram;
@@ -45,10 +46,17 @@ pub struct Progress {
     pub heartbeat: Arc<Heartbeat>,
     /// What happened that is to be remembered.
     pub journal: Arc<Journal>,
+    /// What found no room in the queue.
+    pub losses: Arc<Losses>,
     last_error: Mutex<Option<String>>,
 }
 
 impl Progress {
+    /// Begins, for a queue that remembers what it loses in `losses`.
+    pub(super) fn begin(losses: Arc<Losses>) -> Progress {
+        Progress { losses, ..Progress::default() }
+    }
+
     /// Returns the error of the last failed transaction, until one succeeds.
     pub fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -48,7 +48,7 @@ CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
 /// A table of the hub's own: its name and its columns.
 type Table = (&'static str, &'static str);
 
-const HUB_TABLES: [Table; 12] = [
+const HUB_TABLES: [Table; 16] = [
     // Who sends, and the usual time between its readings.
     (
         "source",
@@ -186,6 +186,50 @@ const HUB_TABLES: [Table; 12] = [
   bytes INTEGER NOT NULL
 )",
     ),
+    // How many readings of each source are stored in each hour, and up to which row of each table they are counted. See `ledger`.
+    (
+        "hour_count",
+        "(
+  source_id INTEGER NOT NULL,
+  hour INTEGER NOT NULL,
+  stored INTEGER NOT NULL,
+  interval_ms INTEGER,
+  PRIMARY KEY (source_id, hour)
+) WITHOUT ROWID",
+    ),
+    (
+        "hour_counted",
+        "(
+  readings TEXT PRIMARY KEY,
+  up_to INTEGER NOT NULL
+) WITHOUT ROWID",
+    ),
+    // Which readings came and were not stored: rejected, or lost for want of room; a row for each source and minute.
+    (
+        "unstored",
+        "(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  source_id INTEGER NOT NULL,
+  minute INTEGER NOT NULL,
+  cause TEXT NOT NULL,
+  first_ms INTEGER NOT NULL,
+  last_ms INTEGER NOT NULL,
+  messages INTEGER NOT NULL,
+  UNIQUE (source_id, minute, cause)
+)",
+    ),
+    // Which readings were received while the clock was not to be trusted, and how far it was from the boot's. See `untimed`.
+    (
+        "untimed",
+        "(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  boot TEXT NOT NULL,
+  offset_ms INTEGER NOT NULL,
+  readings TEXT NOT NULL,
+  first_id INTEGER NOT NULL,
+  last_id INTEGER NOT NULL
+)",
+    ),
 ];
 
 /// Numbers of the outbox begin above the time of its making, Unix microseconds: upstream, a message is known by its number,
@@ -195,8 +239,8 @@ const OUTBOX_BEGINS: &str = "INSERT INTO sqlite_sequence(name, seq)
   SELECT 'outbox', iif(?1 < 1577836800000, ?1 * 1000 + abs(random() % 1000000000000), ?1 * 1000)
   WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'outbox')";
 
-/// The hub's own columns on the station's tables. `marks`: 1 the sensor sent no time, 2 its time is far from the
-/// hub's clock, 3 both.
+/// The hub's own columns on the station's tables. `marks`, added up: 1 the sensor sent no time, 2 its time is far from the
+/// hub's clock, 4 the hub's clock was not to be trusted when the reading came, 8 its time of receipt was set right since.
 const ADDED_COLUMNS: [&str; 3] = ["source_id", "received_ms", "marks"];
 
 /// Opens the database for writing, making a new one only where `create` says so, brings its schema up to date and sets what every connection of the hub needs.

@@ -15,10 +15,11 @@ use super::error::{Class, Doing, StoreError};
 use super::heartbeat::Heartbeat;
 use super::job::{Content, Job};
 use super::journal::Journal;
+use super::losses::Losses;
 use super::outbox::{Claims, Outbox};
 use super::progress::Progress;
 use super::tables::Tables;
-use super::{alerts, kept, schema};
+use super::{alerts, kept, ledger, losses, schema};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
 
@@ -71,6 +72,7 @@ pub(super) struct Database {
     outbox: Option<Arc<Outbox>>,
     heartbeat: Arc<Heartbeat>,
     journal: Arc<Journal>,
+    losses: Arc<Losses>,
     doubt: Option<Doubt>,
 }
 
@@ -101,14 +103,18 @@ impl Database {
             outbox,
             heartbeat: Arc::default(),
             journal: Arc::default(),
+            losses: Arc::default(),
             doubt: None,
         })
     }
 
     /// Lets a heartbeat that is asked for, and events, ride in the transactions from now on.
     pub(super) fn with_riders(self, progress: &Progress) -> Result<Database, StoreError> {
-        progress.heartbeat.opened(&self.connection)?;
-        Ok(Database { heartbeat: progress.heartbeat.clone(), journal: progress.journal.clone(), ..self })
+        if let Some(unclean) = progress.heartbeat.opened(&self.connection)? {
+            progress.journal.note("hub.unclean", unclean);
+        }
+        let (heartbeat, journal) = (progress.heartbeat.clone(), progress.journal.clone());
+        Ok(Database { heartbeat, journal, losses: progress.losses.clone(), ..self })
     }
 
     /// Returns the device and inode of the file that is written.
@@ -202,7 +208,10 @@ impl Database {
 
     /// Notes that the hub stops in order.
     pub(super) fn stopped(&self) -> Result<(), StoreError> {
-        self.check_place().and_then(|()| self.heartbeat.stopped(&self.connection))
+        self.check_place()?;
+        self.write_losses(true)?;
+        self.journal.write(&self.connection)?;
+        self.heartbeat.stopped(&self.connection)
     }
 
     /// Moves the log into the database file and closes it; the last one out removes `-wal` and `-shm`.
@@ -252,6 +261,7 @@ impl Database {
                         outcome.alerts_refused += u64::from(!taken(alerts::apply(&self.connection, changes))?);
                     }
                     Content::Heartbeat => {}
+                    Content::Ledger(change) => ledger::apply(&self.connection, change)?,
                     Content::Outbox(changes) => {
                         self.cached.change_outbox(&self.connection, changes, &mut outcome)?;
                     }
@@ -267,6 +277,7 @@ impl Database {
             outcome.outbox_dropped = rows.drop_beyond_limits(&self.connection, claims, now_ms)?;
         }
         self.cached.finish(&self.connection, &mut outcome)?;
+        self.write_losses(false)?;
         let beats = self.heartbeat.write(&self.connection)?;
         let events = self.journal.write(&self.connection)?;
         self.execute("COMMIT").doing("cannot commit").inspect_err(|_| {
@@ -276,7 +287,17 @@ impl Database {
             self.heartbeat.written();
         }
         self.journal.written(events);
+        self.losses.written();
         Ok(outcome)
+    }
+
+    /// Writes what found no room in the queue, where it is due, and notes it as an event once.
+    fn write_losses(&self, at_once: bool) -> Result<(), StoreError> {
+        let Some((places, is_new)) = self.losses.due(at_once) else { return Ok(()) };
+        if is_new {
+            self.journal.note("store.lost", losses::in_words(&places));
+        }
+        ledger::write_lost(&self.connection, &places, |source| self.cached.number(source))
     }
 
     /// Runs a statement that is kept prepared.

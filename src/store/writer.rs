@@ -79,7 +79,7 @@ impl Writer {
     /// Whatever else keeps the database from being opened.
     pub fn start(settings: Settings, queue: Arc<Queue>, outbox: Option<Arc<Outbox>>) -> Result<Writer, StoreError> {
         let Settings { path, synchronous, quarantine_bytes_max, .. } = &settings;
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(Progress::begin(queue.losses()));
         let opened = Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), true);
         let database = match opened.and_then(|database| database.with_riders(&progress)) {
             Ok(database) => Some(database),
@@ -359,6 +359,7 @@ impl Work {
         }
         if in_row == self.settings.write_failures_max {
             progress.degraded.store(true, Ordering::Relaxed);
+            progress.journal.note("store.degraded", format!("degraded mode began: {error}"));
             error!(
                 failures = in_row,
                 waiting,
@@ -381,6 +382,11 @@ impl Work {
         let failures = self.progress.failures_in_row.swap(0, Ordering::Relaxed);
         self.progress.set_last_error(None);
         let degraded = self.progress.degraded.swap(false, Ordering::Relaxed);
+        if degraded {
+            let seconds = trouble.since.elapsed().as_secs();
+            let text = format!("degraded mode ended: the database could not be written for {seconds} s");
+            self.progress.journal.note("store.degraded", text);
+        }
         info!(
             failures,
             seconds = trouble.since.elapsed().as_secs(),
