@@ -12,6 +12,7 @@ pub mod checks;
 pub mod clock;
 pub mod disk;
 mod heartbeat;
+mod ledger;
 mod look;
 pub mod memory;
 pub mod share;
@@ -165,6 +166,9 @@ impl Health {
             wal_bytes_max: settings.wal_bytes_max,
             memory_bytes_max: settings.memory_bytes_max,
         };
+        if let Some(said) = TimeService::at_once() {
+            watched.ingest.trust().note(Some(said));
+        }
         let start = Moment::now();
         let past = Past {
             rates: Rates::begin(start.at),
@@ -235,6 +239,8 @@ impl Health {
     pub async fn watch(&self, interval: Duration, stop: CancellationToken) {
         let mut telling = Telling::begin(interval);
         let mut silent = 0;
+        // Whether the clock is to be trusted has to be known before readings come.
+        self.look_at_machine().await;
         let pause = interval.min(LOOK_INTERVAL_MAX);
         while stop.run_until_cancelled(self.next_look(pause, silent)).await.is_some() {
             let Some(snapshot) = stop.run_until_cancelled(self.snapshot(Duration::ZERO)).await else { return };
@@ -257,7 +263,8 @@ impl Health {
     pub async fn count(&self, interval: Duration, stop: CancellationToken) {
         let mut statistics = Statistics::begin(self.figures());
         while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
-            info!("Statistics: {}", statistics.line(self.figures(), interval));
+            let last_hour = self.last_hour().await;
+            info!("Statistics: {}{last_hour}", statistics.line(self.figures(), interval));
         }
     }
 
@@ -365,9 +372,11 @@ impl Health {
         let Ok(mut time_service) = self.machine.clone().try_lock_owned() else { return too_long() };
         let (path, wal_bytes_max) = (self.watched.database.clone(), self.thresholds.wal_bytes_max);
         let oldest_ms = self.watched.bridge.as_ref().map(|bridge| bridge.oldest_ms.clone());
+        let ingest = self.watched.ingest.clone();
         let looked = tasks::blocking(Name::Part("health"), move || {
             let seen = look::look_at(&path, wal_bytes_max);
             let synchronised = time_service.synchronised();
+            ingest.trust().note(synchronised);
             Seen { oldest_ms: oldest_ms.and_then(|read| read()), synchronised, ..seen }
         });
         match tokio::time::timeout(CHECK_TIME_MAX, looked).await {
@@ -389,6 +398,9 @@ impl Health {
             let full_in = past.growth.look(now.at, seen.sizes);
             (full_in, past.clock.look(now, seen.synchronised), past.window.look(now.at, share))
         };
+        if let Some(step_ms) = clock.just_stepped_ms {
+            progress.journal.note("clock.step", clock::step_in_words(step_ms));
+        }
         Snapshot {
             now_ms: now.ms,
             round_trip: canary.round_trip(CHECK_TIME_MAX).await.map_err(|error| error.to_string()),

@@ -165,10 +165,7 @@ fn apply_counted(connection: &Connection, counted: &Counted) -> Result<(), Store
 }
 
 /// Adds to the counts of hours.
-pub(super) fn add_hours(
-    connection: &Connection,
-    hours: impl IntoIterator<Item = HourCount>,
-) -> Result<(), StoreError> {
+pub(super) fn add_hours(connection: &Connection, hours: impl IntoIterator<Item = HourCount>) -> Result<(), StoreError> {
     const DOING: &str = "cannot write the counts of readings";
     let mut add = connection.prepare_cached(ADD_HOUR).doing(DOING)?;
     for HourCount { source, hour, stored, interval_ms } in hours {

@@ -82,9 +82,9 @@ impl Losses {
     /// Returns what is to be written now, and whether some of it is so for the first time.
     pub(super) fn due(&self, at_once: bool) -> Option<(Places, bool)> {
         let mut inner = self.lock();
-        let is_due = inner.times.is_some_and(|(first, last)| {
-            at_once || last.elapsed() >= QUIET_TIME || first.elapsed() >= WAIT_TIME_MAX
-        });
+        let is_due = inner
+            .times
+            .is_some_and(|(first, last)| at_once || last.elapsed() >= QUIET_TIME || first.elapsed() >= WAIT_TIME_MAX);
         if is_due {
             inner.times = None;
             for (place, lost) in std::mem::take(&mut inner.waiting) {

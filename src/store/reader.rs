@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::alerts::{self, KeptAlerts};
 use super::error::{Doing, StoreError};
+use super::gaps::{self, GapQuery, GapReport};
 use super::heartbeat::Learnt;
 use super::journal::{self, Event};
 use super::kept::{self, Kept};
@@ -166,6 +167,22 @@ impl Reader {
     /// SQLite's.
     pub fn untimed(&self, offset_ms: i64, skew_ms_max: i64) -> Result<Option<SetRight>, StoreError> {
         untimed::next(&self.connection, offset_ms, skew_ms_max)
+    }
+
+    /// Finds which readings are missing, and why.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn gaps(&self, query: &GapQuery) -> Result<GapReport, StoreError> {
+        gaps::report(&self.connection, query)
+    }
+
+    /// Tells whether there is an event.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn has_event(&self, id: i64) -> Result<bool, StoreError> {
+        journal::has(&self.connection, id)
     }
 
     /// Lists the newest `limit` messages of the quarantine, newest first.

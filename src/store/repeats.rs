@@ -23,7 +23,8 @@ const ROWS_MAX: i64 = 64;
 const VALUES: usize = 8;
 const NEWEST: &str = "SELECT max(timestamp) FROM weather_data";
 /// Of all rows of the second only the newest are looked at, so that a time that always stays the same costs no scan.
-const AT: &str = "SELECT * FROM (SELECT source_id, sample_interval, temperature, humidity, pressure, irradiance, wind_direction,
+const AT: &str =
+    "SELECT * FROM (SELECT source_id, sample_interval, temperature, humidity, pressure, irradiance, wind_direction,
     rain_gauge_count, anemometer_count FROM weather_data WHERE timestamp = ?1 ORDER BY id DESC LIMIT ?2)
   WHERE source_id = ?3 LIMIT ?4";
 
@@ -52,7 +53,8 @@ pub(super) struct Repeats {
 impl Repeats {
     /// Begins with what the database holds.
     pub(super) fn load(connection: &Connection) -> Result<Repeats, StoreError> {
-        let newest: Option<i64> = connection.query_row(NEWEST, [], |row| row.get(0)).doing("cannot read the readings")?;
+        let newest: Option<i64> =
+            connection.query_row(NEWEST, [], |row| row.get(0)).doing("cannot read the readings")?;
         Ok(Repeats { sources: HashMap::new(), newest: newest.unwrap_or(i64::MIN) })
     }
 
@@ -212,7 +214,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let connection = open(&dir);
         let mut repeats = Repeats::load(&connection).unwrap();
-        for (at, temperature, known) in [(5, 1.0, false), (5, 1.0, true), (5, 2.0, false), (6, 1.0, false), (6, 1.0, true)]
+        for (at, temperature, known) in
+            [(5, 1.0, false), (5, 1.0, true), (5, 2.0, false), (6, 1.0, false), (6, 1.0, true)]
         {
             let reading = of(sample(at, temperature));
             assert_eq!(repeats.knows(&connection, Some(1), &reading).unwrap(), known, "{at} {temperature}");
@@ -256,7 +259,8 @@ mod tests {
         for number in 0..1000 {
             assert!(!repeats.knows(&connection, Some(1), &of(sample(7, f64::from(number)))).unwrap());
         }
-        let bounded = repeats.sources.values().all(|source| source.newest.as_ref().unwrap().digests.len() <= DIGESTS_MAX);
+        let bounded =
+            repeats.sources.values().all(|source| source.newest.as_ref().unwrap().digests.len() <= DIGESTS_MAX);
         assert!(bounded);
     }
 }

@@ -73,7 +73,11 @@ impl Untimed {
         self.numbers.clear();
         for range in &self.staged {
             if let Some(id) = range.id
-                && connection.prepare_cached(EXTEND).and_then(|mut extend| extend.execute([id, range.last])).doing(DOING)? > 0
+                && connection
+                    .prepare_cached(EXTEND)
+                    .and_then(|mut extend| extend.execute([id, range.last]))
+                    .doing(DOING)?
+                    > 0
             {
                 self.numbers.push(id);
                 continue;
@@ -161,8 +165,7 @@ pub(super) fn apply(connection: &Connection, step: &SetRight) -> Result<(), Stor
         step.readings.table()
     );
     let counted = ledger::counted_up_to(connection, step.readings)?;
-    let unnamed =
-        if step.readings == Readings::Weather { ledger::UNNAMED_WEATHER } else { ledger::UNNAMED_MAGNETIC };
+    let unnamed = if step.readings == Readings::Weather { ledger::UNNAMED_WEATHER } else { ledger::UNNAMED_MAGNETIC };
     let mut moved = Vec::new();
     let mut statement = connection.prepare_cached(&sql).doing(DOING)?;
     let values = [step.first, step.last, step.lack_ms, step.skew_ms_max].into_iter().take(statement.parameter_count());
