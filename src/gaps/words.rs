@@ -58,7 +58,7 @@ pub fn in_words(report: &GapReport) -> String {
     // Writing to a string cannot fail.
     for source in &report.sources {
         let name = source.source.escape_debug();
-        writeln!(text, "{name}: stored {} of {} expected, {} gaps", source.stored, source.expected, source.gaps.len())
+        writeln!(text, "{name}: stored {} of {} expected, {} gaps", source.stored, source.expected, source.gap_count)
             .unwrap_or_default();
         for gap in source.gaps.iter().take(PRINTED_MAX) {
             let scattered = if gap.scattered { ", here and there" } else { "" };
@@ -66,8 +66,8 @@ pub fn in_words(report: &GapReport) -> String {
             writeln!(text, "  {from} - {to}  {} missing{scattered}: {}", gap.missing, cause(gap.cause))
                 .unwrap_or_default();
         }
-        if source.gaps.len() > PRINTED_MAX {
-            writeln!(text, "  and {} more", source.gaps.len() - PRINTED_MAX).unwrap_or_default();
+        if source.gap_count > source.gaps.len().min(PRINTED_MAX) {
+            writeln!(text, "  and {} more", source.gap_count - source.gaps.len().min(PRINTED_MAX)).unwrap_or_default();
         }
     }
     if report.sources.is_empty() {

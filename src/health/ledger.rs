@@ -10,13 +10,15 @@ use crate::gaps::HOUR_MS;
 use crate::store::{GapQuery, Reader};
 use crate::tasks::{self, Name};
 
+/// Rows that are read for it: under a load that makes more, what is missing is not told to the last one.
+const ROWS_MAX: usize = 100_000;
 const LOOK_TIME_MAX: Duration = Duration::from_secs(2);
 
 impl Health {
     /// Says how many of the readings that were expected in the last hour are stored; nothing where none were.
     pub(super) async fn last_hour(&self) -> String {
         let (database, now_ms) = (self.watched.database.clone(), now_ms());
-        let query = GapQuery { from_ms: now_ms - HOUR_MS, to_ms: now_ms, source: None, is_alive: true };
+        let query = GapQuery { rows_max: ROWS_MAX, ..GapQuery::between(now_ms - HOUR_MS, now_ms, true) };
         let looked = tasks::blocking(Name::Part("statistics"), move || Reader::open(&database)?.gaps(&query));
         match tokio::time::timeout(LOOK_TIME_MAX, looked).await {
             Ok(Ok(Ok(report))) => in_words(report.totals()),

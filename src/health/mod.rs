@@ -400,6 +400,7 @@ impl Health {
         };
         if let Some(step_ms) = clock.just_stepped_ms {
             progress.journal.note("clock.step", clock::step_in_words(step_ms));
+            progress.heartbeat.set_right();
         }
         Snapshot {
             now_ms: now.ms,

@@ -50,14 +50,17 @@ impl Records {
     /// Counts the readings of both tables: all where it is due, else only full steps.
     async fn count(&self, is_due: bool) -> Result<(), StoreError> {
         for readings in Readings::ALL {
+            let mut before = None;
             loop {
                 let start = Instant::now();
                 let read = move |reader: &Reader| reader.count(readings, STEP_ROWS_MAX);
                 let Some(counted) = self.read::<Counted>(read).await? else { return Ok(()) };
                 let rows = counted.rows();
-                if rows == 0 || (rows < STEP_ROWS_MAX && !is_due) {
+                // Sums that the database did not take are not offered again at once.
+                if rows == 0 || (rows < STEP_ROWS_MAX && !is_due) || before == Some(counted.after()) {
                     break;
                 }
+                before = Some(counted.after());
                 if self.change(LedgerChange::Counted(counted)).await.is_err() {
                     return Ok(());
                 }
@@ -70,20 +73,25 @@ impl Records {
     /// Sets right what was received while the clock was not to be trusted, where it is now.
     async fn set_right(&self) -> Result<(), StoreError> {
         let skew_ms_max = self.skew_ms_max;
-        let (mut rows, mut lacks) = (0, Vec::new());
+        let (mut rows, mut lack_ms, mut before) = (0, 0, None);
         while self.ingest.trust().is_trusted() {
             // All of it by one look at the clocks.
             let offset_ms = clock::offset_ms();
             let read = move |reader: &Reader| reader.untimed(offset_ms, skew_ms_max);
             let Some(Some(step)) = self.read::<Option<SetRight>>(read).await? else { break };
-            (rows, lacks) = (rows + step.rows(), [lacks, vec![step.lack_ms()]].concat());
-            self.progress.heartbeat.set_right();
+            // A step that the database did not take is not tried again at once.
+            if before == Some(step.place()) {
+                break;
+            }
+            before = Some(step.place());
+            rows += step.rows();
+            lack_ms = std::cmp::max_by_key(lack_ms, step.lack_ms(), |lack_ms| lack_ms.unsigned_abs());
             if self.change(LedgerChange::SetRight(step)).await.is_err() {
                 return Ok(());
             }
             tokio::time::sleep(PAUSE_MIN).await;
         }
-        if let Some(lack_ms) = lacks.into_iter().max_by_key(|lack_ms| lack_ms.unsigned_abs()) {
+        if rows > 0 {
             let text = format!(
                 "the clock is right now: times of receipt of up to {rows} readings that came before were set right, by up to {} s",
                 lack_ms / 1_000

@@ -166,7 +166,7 @@ impl Question {
         if from_ms >= to_ms {
             return Err(RecordsError::Wrong("`from` is not before `to`, or not before the present".to_owned()));
         }
-        Ok(GapQuery { from_ms, to_ms, source: self.source, is_alive })
+        Ok(GapQuery { source: self.source, ..GapQuery::between(from_ms, to_ms, is_alive) })
     }
 }
 

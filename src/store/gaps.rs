@@ -18,14 +18,14 @@ const DOING: &str = "cannot read what is stored";
 const UNCOUNTED_MAX: i64 = 200_000;
 /// Hours that are read row by row for one report, the newest; of the others the counts alone are known.
 const ROW_HOURS_MAX: usize = 1_500;
-/// Rows that are read for one report.
+/// Rows that are read for one report at most, where nobody asks for fewer.
 const ROWS_MAX: usize = 3_000_000;
 /// A source is taken for gone where it had no reading for this long before the report's time.
 const GONE_HOURS: i64 = 31 * 24;
 /// In reports of more hours than this, one in a hundred readings may lack before an hour is read row by row.
 const EXACT_HOURS_MAX: i64 = 31 * 24;
-/// Hours and gaps that are listed for one source.
-const LISTED_MAX: usize = 10_000;
+/// Hours and gaps that are listed in one report.
+const LISTED_MAX: usize = 20_000;
 const MARKS_MAX: i64 = 20_000;
 
 const SOURCES: &str = "SELECT id, topic, rhythm_ms FROM source ORDER BY id LIMIT 4096";
@@ -51,6 +51,15 @@ pub struct GapQuery {
     pub source: Option<String>,
     /// Whether the hub runs.
     pub is_alive: bool,
+    /// Rows that may be read for it.
+    pub rows_max: usize,
+}
+
+impl GapQuery {
+    /// Asks for all sources between two times, with all the rows that one report may read.
+    pub fn between(from_ms: i64, to_ms: i64, is_alive: bool) -> GapQuery {
+        GapQuery { from_ms, to_ms, source: None, is_alive, rows_max: ROWS_MAX }
+    }
 }
 
 /// What is stored and what is missing.
@@ -79,7 +88,9 @@ pub struct SourceGaps {
     pub stored: i64,
     /// Readings that are missing.
     pub missing: i64,
-    /// The gaps, in order.
+    /// How many gaps there are.
+    pub gap_count: usize,
+    /// The gaps, in order, as far as they are listed.
     pub gaps: Vec<Gap>,
     /// The hours that miss readings.
     pub hours: Vec<HourGaps>,
@@ -132,9 +143,10 @@ pub(super) fn report(connection: &Connection, query: &GapQuery) -> Result<GapRep
         let more = uncounted.remove(&id).unwrap_or_default();
         subjects.extend(subject(connection, (id, name, rhythm_ms), &more, (from_ms, to_ms))?);
     }
-    read_times(connection, &mut subjects, from_ms, to_ms)?;
+    read_times(connection, &mut subjects, (from_ms, to_ms), query.rows_max)?;
     let downs = Downs::between(&runs(connection)?, to_ms, query.is_alive);
-    let sources = subjects.into_iter().map(|subject| found(subject, &downs, from_ms, to_ms)).collect();
+    let mut room = LISTED_MAX;
+    let sources = subjects.into_iter().map(|subject| found(subject, &downs, (from_ms, to_ms), &mut room)).collect();
     Ok(GapReport { from_ms, to_ms, is_counted, sources })
 }
 
@@ -219,7 +231,12 @@ fn marks(
 }
 
 /// Reads when the readings came of hours that miss some, as far as the bounds go.
-fn read_times(connection: &Connection, subjects: &mut [Subject], from_ms: i64, to_ms: i64) -> Result<(), StoreError> {
+fn read_times(
+    connection: &Connection,
+    subjects: &mut [Subject],
+    (from_ms, to_ms): (i64, i64),
+    mut rows_left: usize,
+) -> Result<(), StoreError> {
     let lacking = |subject: &Subject| {
         let hours = subject.known.hours.iter();
         hours
@@ -228,7 +245,6 @@ fn read_times(connection: &Connection, subjects: &mut [Subject], from_ms: i64, t
             .collect::<Vec<_>>()
     };
     let wanted: BTreeSet<i64> = subjects.iter().flat_map(lacking).collect();
-    let mut rows_left = ROWS_MAX;
     for hour in wanted.into_iter().rev().take(ROW_HOURS_MAX) {
         let Some(times) = times_of(connection, hour, &mut rows_left)? else { return Ok(()) };
         for subject in subjects.iter_mut() {
@@ -274,7 +290,8 @@ fn times_of(
     Ok(Some(times))
 }
 
-fn found(subject: Subject, downs: &Downs, from_ms: i64, to_ms: i64) -> SourceGaps {
+/// Finds the gaps of a source; `room` is how many hours and gaps may still be listed.
+fn found(subject: Subject, downs: &Downs, (from_ms, to_ms): (i64, i64), room: &mut usize) -> SourceGaps {
     let Subject { name, rhythm_ms, counts, known, .. } = subject;
     let found = gaps::find(&known, downs, from_ms, to_ms);
     let missing = found.missing();
@@ -285,14 +302,20 @@ fn found(subject: Subject, downs: &Downs, from_ms: i64, to_ms: i64) -> SourceGap
             *lacking.entry(hour).or_default() += before((hour + 1) * HOUR_MS) - before(hour * HOUR_MS);
         }
     }
-    let listed = lacking.into_iter().filter(|(_, missing)| *missing > 0).take(LISTED_MAX);
-    let hours = listed.map(|(hour, missing)| {
-        let stored = match known.hours.get(&hour) {
-            Some((Hour::Times(times), _)) => times.len() as i64,
-            _ => counts.get(&hour).map_or(0, |(stored, _)| *stored),
-        };
-        HourGaps { hour_ms: hour * HOUR_MS, stored, expected: stored + missing }
-    });
+    let listed = lacking.into_iter().filter(|(_, missing)| *missing > 0).take(*room);
+    let hours: Vec<HourGaps> = listed
+        .map(|(hour, missing)| {
+            let stored = match known.hours.get(&hour) {
+                Some((Hour::Times(times), _)) => times.len() as i64,
+                _ => counts.get(&hour).map_or(0, |(stored, _)| *stored),
+            };
+            HourGaps { hour_ms: hour * HOUR_MS, stored, expected: stored + missing }
+        })
+        .collect();
+    *room -= hours.len();
+    let gap_count = found.gaps.len();
+    let gaps: Vec<Gap> = found.gaps.into_iter().take(*room).collect();
+    *room -= gaps.len();
     let last = known.hours.values().next_back().map(|(_, interval)| *interval);
     SourceGaps {
         source: name,
@@ -300,8 +323,9 @@ fn found(subject: Subject, downs: &Downs, from_ms: i64, to_ms: i64) -> SourceGap
         expected: found.stored + missing,
         stored: found.stored,
         missing,
-        hours: hours.collect(),
-        gaps: found.gaps.into_iter().take(LISTED_MAX).collect(),
+        hours,
+        gap_count,
+        gaps,
     }
 }
 
@@ -339,8 +363,7 @@ mod tests {
                        VALUES (?1, 5000, datetime(?1, 'unixepoch'))";
             connection.execute(sql, [at]).unwrap();
         }
-        let query =
-            GapQuery { from_ms: (start - 86_400) * 1000, to_ms: (start + 90_000) * 1000, source: None, is_alive: true };
+        let query = GapQuery::between((start - 86_400) * 1000, (start + 90_000) * 1000, true);
         for _ in 0..2 {
             let report = report(&connection, &query).unwrap();
             assert_eq!(report.sources.len(), 1);

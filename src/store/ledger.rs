@@ -88,6 +88,11 @@ pub struct Counted {
 }
 
 impl Counted {
+    /// Returns the number of the row that they follow.
+    pub fn after(&self) -> i64 {
+        self.after
+    }
+
     /// Returns how many rows they are.
     pub fn rows(&self) -> i64 {
         self.rows

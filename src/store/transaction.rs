@@ -56,6 +56,8 @@ pub(super) struct Outcome {
     pub(super) kept_refused: u64,
     /// Jobs of changes to what is kept of alerts that the database refused.
     pub(super) alerts_refused: u64,
+    /// Changes of the ledger of readings that the database refused.
+    pub(super) ledger_refused: u64,
 }
 
 /// The database, open for writing.
@@ -261,7 +263,9 @@ impl Database {
                         outcome.alerts_refused += u64::from(!taken(alerts::apply(&self.connection, changes))?);
                     }
                     Content::Heartbeat => {}
-                    Content::Ledger(change) => ledger::apply(&self.connection, change)?,
+                    Content::Ledger(change) => {
+                        outcome.ledger_refused += u64::from(!taken(ledger::apply(&self.connection, change))?)
+                    }
                     Content::Outbox(changes) => {
                         self.cached.change_outbox(&self.connection, changes, &mut outcome)?;
                     }

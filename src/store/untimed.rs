@@ -121,6 +121,11 @@ impl SetRight {
         self.lack_ms
     }
 
+    /// Returns where it begins: a range, and a row in it.
+    pub fn place(&self) -> (i64, i64) {
+        (self.range, self.first)
+    }
+
     /// Returns how many rows it looks at.
     pub fn rows(&self) -> i64 {
         self.last - self.first + 1

@@ -240,6 +240,9 @@ impl Work {
                     if outcome.alerts_refused > 0 {
                         warn!("the database refused changes of alerts: after a restart they may be sent again");
                     }
+                    if outcome.ledger_refused > 0 && self.rejected_lines.allows() {
+                        warn!("the database refused to count readings, or to set their times right");
+                    }
                     if outcome.quarantine_dropped > 0 {
                         warn!(
                             dropped = outcome.quarantine_dropped,
