@@ -30,6 +30,7 @@ use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
 use crate::panics;
+use crate::records::Records;
 use crate::reload::{Reload, Reloads};
 use crate::service::Service;
 use crate::settings::{HubToml, Reread};
@@ -159,6 +160,7 @@ struct Hub {
     bridge: Option<Bridge>,
     health: Arc<Health>,
     alerts: alert::Running,
+    records: Arc<Records>,
     reloads: Arc<Reloads>,
     service: Service,
     http_address: Option<String>,
@@ -226,6 +228,13 @@ impl Hub {
             _ => None,
         };
         let (bridge, bridged) = bridge.unzip();
+        let records = Records::new(
+            config.store.path.clone(),
+            writer.progress(),
+            queue.clone(),
+            ingest.clone(),
+            config.ingest.clock_skew_max,
+        );
         let watched = Watched {
             progress: writer.progress(),
             queue: queue.clone(),
@@ -252,6 +261,7 @@ impl Hub {
             bridge,
             health,
             alerts,
+            records: Arc::new(records),
             http_address: None,
             background: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -264,7 +274,7 @@ impl Hub {
     /// Starts what watches and tells: the hub serves its clients without it, too.
     async fn start_background(&mut self, config: &Config) {
         let (health, stop) = (&self.health, &self.background);
-        let rooms = Rooms { health: health.clone(), alerts: self.alerts.alerts() };
+        let rooms = Rooms { health: health.clone(), alerts: self.alerts.alerts(), records: self.records.clone() };
         for Place { name, kind, address } in self.broker.places() {
             info!("MQTT is served on {address} (listener {name:?}, {kind})");
         }
@@ -290,6 +300,14 @@ impl Hub {
             Err(error) => warn!("{error}"),
         }
         self.watch_health(config);
+        self.keep_records(config);
+    }
+
+    fn keep_records(&self, config: &Config) {
+        let (records, stop, interval) = (self.records.clone(), self.background.clone(), config.health.interval);
+        tasks::lasting(&self.tasks, Name::Part("ledger"), self.background.clone(), move || {
+            records.clone().keep(interval, stop.clone())
+        });
     }
 
     fn serve_reloads(&self) {

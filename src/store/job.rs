@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::alerts::AlertChange;
 use super::kept::Change;
+use super::ledger::LedgerChange;
 use super::outbox::{Forward, OutboxChange};
 use crate::reading::{Reading, SourceId};
 
@@ -35,6 +36,8 @@ pub enum Content {
     Outbox(Vec<OutboxChange>),
     /// Nothing: a transaction is wanted for the heartbeat.
     Heartbeat,
+    /// A change of the ledger of readings.
+    Ledger(LedgerChange),
 }
 
 /// One message on its way to disk.
@@ -142,6 +145,7 @@ impl Job {
             Content::Kept(changes) => changes.iter().map(Change::bytes).sum(),
             Content::Alerts(changes) => changes.iter().map(AlertChange::bytes).sum(),
             Content::Outbox(changes) => changes.iter().map(OutboxChange::bytes).sum(),
+            Content::Ledger(change) => change.bytes(),
             Content::Heartbeat => 0,
         };
         size_of::<Job>() + content
@@ -158,7 +162,7 @@ impl Job {
     pub fn message(&self) -> Option<&Incoming> {
         match &self.content {
             Content::Message(message) => Some(message),
-            Content::Kept(_) | Content::Alerts(_) | Content::Outbox(_) | Content::Heartbeat => None,
+            _ => None,
         }
     }
 }
