@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 use super::alerts::AlertChange;
 use super::kept::Change;
 use super::outbox::{Forward, OutboxChange};
+use super::retention::Retention;
+use super::rollup::RollupChange;
 use crate::reading::{Reading, SourceId};
 
 /// One thing to store.
@@ -33,6 +35,10 @@ pub enum Content {
     Alerts(Vec<AlertChange>),
     /// Changes of the outbox, which the bridge asks for.
     Outbox(Vec<OutboxChange>),
+    /// Hours and days that were worked out.
+    Rollup(Vec<RollupChange>),
+    /// Old rows to delete.
+    Retention(Retention),
     /// Nothing: a transaction is wanted for the heartbeat.
     Heartbeat,
 }
@@ -142,7 +148,8 @@ impl Job {
             Content::Kept(changes) => changes.iter().map(Change::bytes).sum(),
             Content::Alerts(changes) => changes.iter().map(AlertChange::bytes).sum(),
             Content::Outbox(changes) => changes.iter().map(OutboxChange::bytes).sum(),
-            Content::Heartbeat => 0,
+            Content::Rollup(changes) => changes.iter().map(RollupChange::bytes).sum(),
+            Content::Retention(_) | Content::Heartbeat => 0,
         };
         size_of::<Job>() + content
     }
@@ -151,7 +158,12 @@ impl Job {
     pub fn message(&self) -> Option<&Incoming> {
         match &self.content {
             Content::Message(message) => Some(message),
-            Content::Kept(_) | Content::Alerts(_) | Content::Outbox(_) | Content::Heartbeat => None,
+            Content::Kept(_)
+            | Content::Alerts(_)
+            | Content::Outbox(_)
+            | Content::Rollup(_)
+            | Content::Retention(_)
+            | Content::Heartbeat => None,
         }
     }
 }

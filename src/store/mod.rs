@@ -15,7 +15,10 @@ pub mod outbox;
 mod progress;
 pub mod queue;
 pub mod reader;
+pub mod retention;
+pub mod rollup;
 mod schema;
+pub mod series;
 mod tables;
 pub mod tap;
 mod transaction;
@@ -31,5 +34,7 @@ pub use outbox::{Forward, Gap, Lane, Outbox, OutboxChange, OutboxSettings, Prope
 pub use progress::Progress;
 pub use queue::Queue;
 pub use reader::{Quarantined, Reader};
+pub use retention::{Old, Retention, Told};
+pub use rollup::{Claims, Days, RollupChange, Step, Summary};
 pub use tap::{Measured, Tap};
 pub use writer::{Settings, Writer};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::heartbeat::Heartbeat;
 use super::journal::Journal;
+use super::rollup::Claims;
 use super::transaction::Outcome;
 use crate::clock::now_ms;
 use crate::histogram::Histogram;
@@ -43,6 +44,8 @@ pub struct Progress {
     pub heartbeat: Arc<Heartbeat>,
     /// What happened that is to be remembered.
     pub journal: Arc<Journal>,
+    /// How far hours are claimed for the rollups.
+    pub claims: Arc<Claims>,
     last_error: Mutex<Option<String>>,
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{Doing, StoreError};
+use super::rollup;
 use crate::clock::now_ms;
 use crate::config::Synchronous;
 
@@ -48,7 +49,7 @@ CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
 /// A table of the hub's own: its name and its columns.
 type Table = (&'static str, &'static str);
 
-const HUB_TABLES: [Table; 12] = [
+const HUB_TABLES: [Table; 16] = [
     // Who sends, and the usual time between its readings.
     (
         "source",
@@ -186,6 +187,11 @@ const HUB_TABLES: [Table; 12] = [
   bytes INTEGER NOT NULL
 )",
     ),
+    // What hours and days came to, and how far that is done: see `rollup`.
+    ("rollup_hour", rollup::HOUR_COLUMNS),
+    ("rollup_day", rollup::DAY_COLUMNS),
+    ("rollup_state", rollup::STATE_COLUMNS),
+    ("rollup_late", rollup::LATE_COLUMNS),
 ];
 
 /// Numbers of the outbox begin above the time of its making, Unix microseconds: upstream, a message is known by its number,

@@ -13,10 +13,11 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 use super::cached::{Cached, RowName};
 use super::error::{Class, Doing, StoreError};
 use super::heartbeat::Heartbeat;
-use super::job::{Content, Job};
+use super::job::{Content, Entry, Job};
 use super::journal::Journal;
 use super::outbox::{Claims, Outbox};
 use super::progress::Progress;
+use super::rollup::Late;
 use super::tables::Tables;
 use super::{alerts, kept, schema};
 use crate::clock::now_ms;
@@ -69,6 +70,7 @@ pub(super) struct Database {
     outbox: Option<Arc<Outbox>>,
     heartbeat: Arc<Heartbeat>,
     journal: Arc<Journal>,
+    late: Late,
     doubt: Option<Doubt>,
 }
 
@@ -99,6 +101,7 @@ impl Database {
             outbox,
             heartbeat: Arc::default(),
             journal: Arc::default(),
+            late: Late::default(),
             doubt: None,
         })
     }
@@ -106,7 +109,8 @@ impl Database {
     /// Lets a heartbeat that is asked for, and events, ride in the transactions from now on.
     pub(super) fn with_riders(self, progress: &Progress) -> Result<Database, StoreError> {
         progress.heartbeat.opened(&self.connection)?;
-        Ok(Database { heartbeat: progress.heartbeat.clone(), journal: progress.journal.clone(), ..self })
+        let late = Late::opened(&self.connection, progress.claims.clone())?;
+        Ok(Database { heartbeat: progress.heartbeat.clone(), journal: progress.journal.clone(), late, ..self })
     }
 
     /// Returns the device and inode of the file that is written.
@@ -235,12 +239,16 @@ impl Database {
         self.execute("BEGIN IMMEDIATE").doing("cannot begin a transaction")?;
         let mut outcome = Outcome::default();
         let mut last = None;
+        self.late.begin();
         {
             let mut tables = Tables::prepare(&self.connection, outbox.is_some())?;
             for job in batch {
                 match &job.content {
                     Content::Message(message) => {
                         let row = self.cached.store(&self.connection, &mut tables, message, &mut outcome)?;
+                        if let (Some(_), Entry::Reading(reading)) = (&row, &message.entry) {
+                            self.late.look_at(message, reading);
+                        }
                         last = row.or(last);
                     }
                     Content::Kept(changes) => {
@@ -250,6 +258,8 @@ impl Database {
                         outcome.alerts_refused += u64::from(!taken(alerts::apply(&self.connection, changes))?);
                     }
                     Content::Heartbeat => {}
+                    Content::Rollup(changes) => self.late.apply(&self.connection, changes)?,
+                    Content::Retention(old) => self.cached.delete_old(&self.connection, old)?,
                     Content::Outbox(changes) => {
                         self.cached.change_outbox(&self.connection, changes, &mut outcome)?;
                     }
@@ -265,6 +275,7 @@ impl Database {
             outcome.outbox_dropped = rows.drop_beyond_limits(&self.connection, claims, now_ms)?;
         }
         self.cached.finish(&self.connection, &mut outcome)?;
+        self.late.write(&self.connection)?;
         let beats = self.heartbeat.write(&self.connection)?;
         let events = self.journal.write(&self.connection)?;
         self.execute("COMMIT").doing("cannot commit").inspect_err(|_| {
