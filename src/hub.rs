@@ -35,6 +35,7 @@ use crate::service::Service;
 use crate::settings::{HubToml, Reread};
 use crate::store::{Kept, Learnt, Queue, Reader, Settings, StoreError, Writer};
 use crate::tasks::{self, Faults, Name};
+use crate::upkeep::Upkeep;
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
 /// SQLite's busy timeout to it, and all has to end within 10 s.
@@ -144,6 +145,7 @@ async fn run_logged(config: &Config, log_file: Option<LogFile>, hub_toml: Arc<Hu
 /// The rooms that run.
 struct Hub {
     database: PathBuf,
+    queue: Arc<Queue>,
     writer: Writer,
     broker: Running,
     bridge: Option<Bridge>,
@@ -225,7 +227,7 @@ impl Hub {
         let inside = broker.inside("stationhub-alerts", alert::USER);
         let inputs = Inputs { issues: health.issues(), readings };
         let (station, database) = (&config.station.name, &config.store.path);
-        let alerts = alert::Running::start(&config.alerts, station, database, queue, &inside, inputs).await;
+        let alerts = alert::Running::start(&config.alerts, station, database, queue.clone(), &inside, inputs).await;
         let mut reloads: Vec<Arc<dyn Reload>> = vec![hub_toml.clone()];
         reloads.extend(broker.reloads());
         if !config.alerts.rules.is_empty() {
@@ -233,6 +235,7 @@ impl Hub {
         }
         let mut hub = Hub {
             database: config.store.path.clone(),
+            queue,
             writer,
             reloads: Reloads::new(reloads),
             broker,
@@ -278,6 +281,7 @@ impl Hub {
             Err(error) => warn!("{error}"),
         }
         self.watch_health(config);
+        Upkeep::new(config, self.queue.clone(), &self.writer.progress()).start(&self.tasks, &self.background);
     }
 
     fn serve_reloads(&self) {

@@ -28,3 +28,4 @@ pub mod store;
 pub mod tasks;
 pub mod tls;
 pub mod topic;
+pub mod upkeep;

@@ -23,7 +23,8 @@ const DAY_S: i64 = 86_400;
 const TOPICS: [&str; 2] = ["bench/years/weathermeters", "bench/years/magneticfluxsensor"];
 const ROWS_OF_A_TRANSACTION: i64 = 200_000;
 const ROWS_OF_A_LINE: i64 = 5_000_000;
-const WEATHER: &str = "INSERT INTO weather_data(timestamp, sample_interval, temperature, humidity, pressure, irradiance,
+const WEATHER: &str =
+    "INSERT INTO weather_data(timestamp, sample_interval, temperature, humidity, pressure, irradiance,
    wind_direction, rain_gauge_count, anemometer_count, created_at, source_id, received_ms)
  VALUES (?1, 5000, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 const FLUX: &str = "INSERT INTO magnetic_flux_data(x, y, z, created_at, source_id, received_ms)
@@ -112,7 +113,12 @@ fn fill(rows: i64, path: &Path) -> Result<()> {
         }
         transaction.commit()?;
         if row % ROWS_OF_A_LINE < ROWS_OF_A_TRANSACTION {
-            eprintln!("{} of {} rows in {:.0} s", grouped(row as f64), grouped(rows as f64), begun.elapsed().as_secs_f64());
+            eprintln!(
+                "{} of {} rows in {:.0} s",
+                grouped(row as f64),
+                grouped(rows as f64),
+                begun.elapsed().as_secs_f64()
+            );
         }
     }
     Ok(())

@@ -186,6 +186,17 @@ pub struct Store {
     pub batch_max: usize,
     /// Bytes of raw payloads that the quarantine keeps.
     pub quarantine_bytes_max: u64,
+    /// How long rows are kept.
+    pub retention: Retention,
+}
+
+/// Section `[store.retention]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// How long raw readings are kept; `None` for ever.
+    pub raw: Option<Duration>,
+    /// How long messages stay in quarantine, where its size lets them; `None` for ever.
+    pub quarantine: Option<Duration>,
 }
 
 /// SQLite's `synchronous`.

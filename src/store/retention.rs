@@ -35,8 +35,7 @@ const OLD_FLUX: &str = "SELECT id, created_at, ?2 = ?2 FROM magnetic_flux_data
 const DROP_WEATHER: &str = "DELETE FROM weather_data WHERE id = ?1";
 const DROP_FLUX: &str = "DELETE FROM magnetic_flux_data WHERE id = ?1";
 const OLDEST_QUARANTINED: &str = "SELECT id, received_ms FROM quarantine ORDER BY id LIMIT 1";
-const DROP_QUARANTINED: &str =
-    concat!("DELETE FROM quarantine WHERE id = ?1 RETURNING ", quarantine_bytes!());
+const DROP_QUARANTINED: &str = concat!("DELETE FROM quarantine WHERE id = ?1 RETURNING ", quarantine_bytes!());
 
 /// What is too old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,8 +114,7 @@ impl Cached {
         let mut drop = connection.prepare_cached(DROP_QUARANTINED)?;
         let mut count = 0;
         while count < u64::from(retention.rows_max) && Instant::now() < end {
-            let found: Option<(i64, i64)> =
-                oldest.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            let found: Option<(i64, i64)> = oldest.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
             let Some((id, _)) = found.filter(|(_, received_ms)| *received_ms < before_ms) else { break };
             self.quarantine_bytes -= drop.query_row([id], |row| row.get::<_, i64>(0))?;
             count += 1;

@@ -158,6 +158,11 @@ impl Claims {
         self.any_late.swap(false, Ordering::AcqRel)
     }
 
+    /// Tells whether hours may have been noted as late meanwhile.
+    pub fn has_late(&self) -> bool {
+        self.any_late.load(Ordering::Acquire)
+    }
+
     fn raise(&self, kind: Kind, until_s: i64) {
         self.until_s[place(kind)].fetch_max(until_s, Ordering::AcqRel);
     }

@@ -51,7 +51,8 @@ pub(in crate::store) const WEATHER: &str = concat!(
     odd!(),
     " ORDER BY 2, 3"
 );
-pub(in crate::store) const FLUX: &str = "SELECT coalesce(source_id, 0), unixepoch(created_at), id, x, y, z FROM magnetic_flux_data
+pub(in crate::store) const FLUX: &str =
+    "SELECT coalesce(source_id, 0), unixepoch(created_at), id, x, y, z FROM magnetic_flux_data
   WHERE ?1 < ?2 AND created_at >= ?3 AND created_at < ?4 ORDER BY created_at, id";
 const WEATHER_NEXT: &str = "SELECT min(timestamp) FROM weather_data WHERE timestamp >= ?1";
 const WEATHER_NEXT_RECEIVED: &str = "SELECT unixepoch(min(created_at)) FROM weather_data WHERE created_at >= ?1";

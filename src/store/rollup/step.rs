@@ -64,6 +64,16 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Returns the time before which hours of a kind are done, Unix seconds; `None` where none are.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn rolled_up_until_s(&self, kind: Kind) -> Result<Option<i64>, StoreError> {
+        Ok(State::load(&self.connection, kind)?.map(|state| state.done_s))
+    }
+}
+
 /// The database at one moment.
 struct Look<'c> {
     connection: &'c Connection,
@@ -176,10 +186,8 @@ impl Look<'_> {
                 continue;
             }
             for &series in &touched {
-                let fresh: Vec<Summary> = found
-                    .range((series, day.from_s)..(series, day.to_s))
-                    .map(|(_, summary)| *summary)
-                    .collect();
+                let fresh: Vec<Summary> =
+                    found.range((series, day.from_s)..(series, day.to_s)).map(|(_, summary)| *summary).collect();
                 changes.push(self.day(series, &day, &fresh, Some((from_s, to_s)))?);
             }
         }
