@@ -21,10 +21,11 @@ const SOURCES_MAX: u32 = 4_096;
 
 /// The newest rows.
 pub const NEWEST_WEATHER: &str = "SELECT coalesce(source_id, 0), timestamp, id, temperature, humidity, pressure,
-  irradiance, wind_direction, rain_gauge_count, anemometer_count FROM weather_data ORDER BY id DESC LIMIT ?1";
+  irradiance, wind_direction, rain_gauge_count, anemometer_count FROM weather_data
+  WHERE id > (SELECT max(id) FROM weather_data) - ?1 ORDER BY id DESC";
 /// The newest rows.
 pub const NEWEST_FLUX: &str = "SELECT coalesce(source_id, 0), unixepoch(created_at), id, x, y, z
-  FROM magnetic_flux_data ORDER BY id DESC LIMIT ?1";
+  FROM magnetic_flux_data WHERE id > (SELECT max(id) FROM magnetic_flux_data) - ?1 ORDER BY id DESC";
 /// Raw readings of a time, by the sensor's clock.
 pub const RAW_WEATHER: &str = WEATHER;
 /// Raw readings of a time, by the hub's clock.
