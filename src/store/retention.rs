@@ -164,3 +164,7 @@ fn delete_raw(
     told.tell(looked_at, deleted, last);
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "retention_tests.rs"]
+mod tests;

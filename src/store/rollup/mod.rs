@@ -14,6 +14,8 @@ mod days;
 mod fold;
 pub(super) mod raw;
 mod step;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
