@@ -36,6 +36,7 @@ use crate::service::Service;
 use crate::settings::{HubToml, Reread};
 use crate::store::{Kept, Learnt, Queue, Reader, Settings, StoreError, Writer};
 use crate::tasks::{self, Faults, Name};
+use crate::upkeep::Upkeep;
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
 /// SQLite's busy timeout to it, and all has to end within 10 s.
@@ -155,6 +156,7 @@ async fn run_logged(config: &Config, log_file: Option<LogFile>, hub_toml: Arc<Hu
 /// The rooms that run.
 struct Hub {
     database: PathBuf,
+    queue: Arc<Queue>,
     writer: Writer,
     broker: Running,
     bridge: Option<Bridge>,
@@ -248,12 +250,13 @@ impl Hub {
         let inside = broker.inside("stationhub-alerts", alert::USER);
         let inputs = Inputs { findings: health.findings(), readings };
         let (station, database) = (&config.station.name, &config.store.path);
-        let alerts = alert::Running::start(&config.alerts, station, database, queue, &inside, inputs).await;
+        let alerts = alert::Running::start(&config.alerts, station, database, queue.clone(), &inside, inputs).await;
         let mut reloads: Vec<Arc<dyn Reload>> = vec![hub_toml.clone()];
         reloads.extend(broker.reloads());
         reloads.push(Arc::new(RulesAnew::new(alerts.alerts(), hub_toml.reread())));
         let mut hub = Hub {
             database: config.store.path.clone(),
+            queue,
             writer,
             reloads: Reloads::new(reloads),
             broker,
@@ -301,6 +304,7 @@ impl Hub {
         }
         self.watch_health(config);
         self.keep_records(config);
+        Upkeep::new(config, self.queue.clone(), &self.writer.progress()).start(&self.tasks, &self.background);
     }
 
     fn keep_records(&self, config: &Config) {

@@ -30,3 +30,4 @@ pub mod store;
 pub mod tasks;
 pub mod tls;
 pub mod topic;
+pub mod upkeep;

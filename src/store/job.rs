@@ -12,6 +12,8 @@ use super::alerts::AlertChange;
 use super::kept::Change;
 use super::ledger::LedgerChange;
 use super::outbox::{Forward, OutboxChange};
+use super::retention::Retention;
+use super::rollup::RollupChange;
 use crate::reading::{Reading, SourceId};
 
 /// One thing to store.
@@ -34,6 +36,10 @@ pub enum Content {
     Alerts(Vec<AlertChange>),
     /// Changes of the outbox, which the bridge asks for.
     Outbox(Vec<OutboxChange>),
+    /// Hours and days that were worked out.
+    Rollup(Vec<RollupChange>),
+    /// Old rows to delete.
+    Retention(Retention),
     /// Nothing: a transaction is wanted for the heartbeat.
     Heartbeat,
     /// A change of the ledger of readings.
@@ -146,7 +152,8 @@ impl Job {
             Content::Alerts(changes) => changes.iter().map(AlertChange::bytes).sum(),
             Content::Outbox(changes) => changes.iter().map(OutboxChange::bytes).sum(),
             Content::Ledger(change) => change.bytes(),
-            Content::Heartbeat => 0,
+            Content::Rollup(changes) => changes.iter().map(RollupChange::bytes).sum(),
+            Content::Retention(_) | Content::Heartbeat => 0,
         };
         size_of::<Job>() + content
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::heartbeat::Heartbeat;
 use super::journal::Journal;
 use super::losses::Losses;
+use super::rollup::Claims;
 use super::space::Room;
 use super::transaction::Outcome;
 use super::wear::Wear;
@@ -58,6 +59,8 @@ pub struct Progress {
     pub room: Arc<Room>,
     /// What found no room in the queue.
     pub losses: Arc<Losses>,
+    /// How far hours are claimed for the rollups.
+    pub claims: Arc<Claims>,
     last_error: Mutex<Option<String>>,
 }
 

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::{Doing, StoreError};
 use super::migrate::{migrate, version};
+use super::rollup;
 use crate::config::Synchronous;
 
 /// The newest schema version that this hub knows, kept in `PRAGMA user_version`.
@@ -47,7 +48,7 @@ CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
 /// A table of the hub's own: its name and its columns.
 pub(super) type Table = (&'static str, &'static str);
 
-pub(super) const HUB_TABLES: [Table; 17] = [
+pub(super) const HUB_TABLES: [Table; 21] = [
     // Who sends, and the usual time between its readings.
     (
         "source",
@@ -237,6 +238,11 @@ pub(super) const HUB_TABLES: [Table; 17] = [
   last_id INTEGER NOT NULL
 )",
     ),
+    // What hours and days came to, and how far that is done: see `rollup`.
+    ("rollup_hour", rollup::HOUR_COLUMNS),
+    ("rollup_day", rollup::DAY_COLUMNS),
+    ("rollup_state", rollup::STATE_COLUMNS),
+    ("rollup_late", rollup::LATE_COLUMNS),
 ];
 
 /// Opens the database for writing, making a new one only where `create` says so, brings its schema up to date and sets what every connection of the hub needs.

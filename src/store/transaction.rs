@@ -13,11 +13,12 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 use super::cached::{Cached, RowName};
 use super::error::{Class, Doing, StoreError};
 use super::heartbeat::Heartbeat;
-use super::job::{Content, Job};
+use super::job::{Content, Entry, Job};
 use super::journal::Journal;
 use super::losses::Losses;
 use super::outbox::{Claims, Outbox};
 use super::progress::Progress;
+use super::rollup::Late;
 use super::tables::Tables;
 use super::wear::Wear;
 use super::{alerts, kept, ledger, losses, schema};
@@ -77,6 +78,7 @@ pub(super) struct Database {
     journal: Arc<Journal>,
     wear: Arc<Wear>,
     losses: Arc<Losses>,
+    late: Late,
     doubt: Option<Doubt>,
     /// Whether this connection knows how long its log, and how large the database, may become.
     pub(super) is_bounded: bool,
@@ -113,6 +115,7 @@ impl Database {
             journal: Arc::default(),
             wear: Arc::default(),
             losses: Arc::default(),
+            late: Late::default(),
             doubt: None,
             is_bounded: false,
             is_frugal: false,
@@ -125,11 +128,13 @@ impl Database {
             progress.journal.note("hub.unclean", unclean);
         }
         progress.wear.opened(&self.connection)?;
+        let late = Late::opened(&self.connection, progress.claims.clone())?;
         Ok(Database {
             heartbeat: progress.heartbeat.clone(),
             journal: progress.journal.clone(),
             losses: progress.losses.clone(),
             wear: progress.wear.clone(),
+            late,
             ..self
         })
     }
@@ -285,12 +290,16 @@ impl Database {
         self.begin()?;
         let mut outcome = Outcome::default();
         let mut last = None;
+        self.late.begin();
         {
             let mut tables = Tables::prepare(&self.connection, outbox.is_some())?;
             for job in batch {
                 match &job.content {
                     Content::Message(message) => {
                         let row = self.cached.store(&self.connection, &mut tables, message, &mut outcome)?;
+                        if let (Some(_), Entry::Reading(reading)) = (&row, &message.entry) {
+                            self.late.look_at(message, reading);
+                        }
                         last = row.or(last);
                     }
                     Content::Kept(changes) => {
@@ -303,6 +312,8 @@ impl Database {
                     Content::Ledger(change) => {
                         outcome.ledger_refused += u64::from(!taken(ledger::apply(&self.connection, change))?)
                     }
+                    Content::Rollup(changes) => self.late.apply(&self.connection, changes)?,
+                    Content::Retention(old) => self.cached.delete_old(&self.connection, old)?,
                     Content::Outbox(changes) => {
                         self.cached.change_outbox(&self.connection, changes, &mut outcome)?;
                     }
@@ -321,6 +332,7 @@ impl Database {
         if !self.is_frugal {
             self.write_losses(false)?;
         }
+        self.late.write(&self.connection)?;
         let beats = !self.is_frugal && self.heartbeat.write(&self.connection)?;
         let worn = if beats { self.wear.write(&self.connection)? } else { None };
         let events = if self.is_frugal { 0 } else { self.journal.write(&self.connection)? };
