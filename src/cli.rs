@@ -83,9 +83,22 @@ pub enum Command {
     /// Show, acknowledge and try alerts
     #[command(subcommand)]
     Alert(AlertCommand),
-    /// Show what was rejected, and why
+    /// Show what was rejected, and why; decode it once more, or drop it
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Copy the database to a file while the hub runs, and check the copy
+    Backup(BackupArgs),
+}
+
+/// Flags of `backup`.
+#[derive(Args, Clone, Debug)]
+pub struct BackupArgs {
+    /// The copy; it appears only when it is whole
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Replace the file where it is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Flags of `status`.

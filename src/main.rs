@@ -9,12 +9,13 @@ use anyhow::Context;
 use clap::Parser;
 use stationhub::broker::auth::Auth;
 use stationhub::cli::{
-    AlertCommand, Cli, Command, ImportMosquittoArgs, PasswdCommand, QuarantineCommand, QuarantineListArgs,
+    AlertCommand, BackupArgs, Cli, Command, ImportMosquittoArgs, PasswdCommand, QuarantineCommand, QuarantineListArgs,
 };
 use stationhub::config::{Config, Flags};
 use stationhub::http::client::{ClientError, Colours};
+use stationhub::maintenance::backup::Overwrite;
 use stationhub::store::Reader;
-use stationhub::{http, hub, import_mosquitto, passwd, simulate};
+use stationhub::{http, hub, import_mosquitto, maintenance, passwd, simulate};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Some(Command::Status(args)) => status(&config, args.json).unwrap_or_else(|error| finish(Err(error))),
         Some(Command::Alert(command)) => finish(alert(&config, command)),
         Some(Command::Quarantine(QuarantineCommand::List(args))) => finish(quarantine(&config, &args)),
+        Some(Command::Backup(args)) => finish(backup(&config, &args)),
         Some(Command::Passwd(command)) => finish(users(config, command)),
         Some(Command::Simulate(_) | Command::ImportMosquitto(_)) => ExitCode::SUCCESS,
     }
@@ -180,6 +182,11 @@ fn users(config: Config, command: PasswdCommand) -> anyhow::Result<()> {
 
 fn import(args: &ImportMosquittoArgs) -> anyhow::Result<()> {
     print_line(import_mosquitto::run(&args.conf, &args.out, args.force)?.trim_end())
+}
+
+fn backup(config: &Config, args: &BackupArgs) -> anyhow::Result<()> {
+    let overwrite = if args.force { Overwrite::Yes } else { Overwrite::No };
+    print_line(&maintenance::backup::run(&config.store.path, &args.file, overwrite)?)
 }
 
 fn quarantine(config: &Config, args: &QuarantineListArgs) -> anyhow::Result<()> {

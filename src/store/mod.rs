@@ -4,6 +4,7 @@
 //! is a thread of its own, fed by a bounded [`Queue`]. Data flows `Job` → queue → writer → disk → `AckGate`.
 
 pub mod alerts;
+pub mod backup;
 mod cached;
 mod delivery;
 pub mod error;
