@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Flags;
+use crate::maintenance::export;
+use crate::reading::Kind;
 use crate::simulate;
 
 /// An MQTT broker and failsafe store for a weather station, in one binary.
@@ -88,6 +90,35 @@ pub enum Command {
     Quarantine(QuarantineCommand),
     /// Copy the database to a file while the hub runs, and check the copy
     Backup(BackupArgs),
+    /// Write readings of a time range as CSV or JSON lines
+    Export(ExportArgs),
+}
+
+/// Flags of `export`.
+#[derive(Args, Clone, Debug)]
+pub struct ExportArgs {
+    /// Which readings
+    #[arg(long, value_name = "TABLE", default_value = "weather", value_parser = kind)]
+    pub table: Kind,
+    /// From this time on: 2026-03-01 or 2026-03-01T12:00 in UTC, 2026-03-01T12:00+01:00, or
+    /// 2026-03-01T12:00[Europe/Berlin] [default: from the first]
+    #[arg(long, value_name = "TIME", value_parser = export::moment)]
+    pub from: Option<i64>,
+    /// Before this time [default: to the last]
+    #[arg(long, value_name = "TIME", value_parser = export::moment)]
+    pub to: Option<i64>,
+    /// Only sources that this topic or topic filter matches
+    #[arg(long, value_name = "FILTER", value_parser = filter)]
+    pub source: Option<String>,
+    /// csv or jsonl
+    #[arg(long, value_name = "FORMAT", default_value = "csv", value_parser = format)]
+    pub format: export::Format,
+    /// File to write to; it appears only when it is whole [default: the standard output]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Replace the file where it is there
+    #[arg(long, requires = "out")]
+    pub force: bool,
 }
 
 /// Flags of `backup`.
@@ -275,6 +306,24 @@ impl From<SimulateArgs> for simulate::Options {
 fn alert_name(text: &str) -> Result<String, String> {
     let is_name = crate::config::is_alert_name(text);
     if is_name { Ok(text.to_owned()) } else { Err("no rule and no channel can have that name".to_owned()) }
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    let kinds = [Kind::Weather, Kind::Magnetic];
+    kinds.into_iter().find(|kind| kind.name() == text).ok_or_else(|| "must be weather or magnetic".to_owned())
+}
+
+fn format(text: &str) -> Result<export::Format, String> {
+    match text {
+        "csv" => Ok(export::Format::Csv),
+        "jsonl" => Ok(export::Format::JsonLines),
+        _ => Err("must be csv or jsonl".to_owned()),
+    }
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    let is_filter = crate::topic::valid_filter(text);
+    if is_filter { Ok(text.to_owned()) } else { Err("must be a topic or an MQTT topic filter".to_owned()) }
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

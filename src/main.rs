@@ -9,12 +9,16 @@ use anyhow::Context;
 use clap::Parser;
 use stationhub::broker::auth::Auth;
 use stationhub::cli::{
-    AlertCommand, BackupArgs, Cli, Command, ImportMosquittoArgs, PasswdCommand, QuarantineCommand, QuarantineListArgs,
+    AlertCommand, BackupArgs, Cli, Command, ExportArgs, ImportMosquittoArgs, PasswdCommand, QuarantineCommand,
+    QuarantineListArgs,
 };
 use stationhub::config::{Config, Flags};
 use stationhub::http::client::{ClientError, Colours};
-use stationhub::maintenance::backup::Overwrite;
+use stationhub::maintenance::MaintenanceError;
+use stationhub::maintenance::export::Output;
+use stationhub::maintenance::whole::Replace;
 use stationhub::store::Reader;
+use stationhub::store::export::Wanted;
 use stationhub::{http, hub, import_mosquitto, maintenance, passwd, simulate};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Some(Command::Alert(command)) => finish(alert(&config, command)),
         Some(Command::Quarantine(QuarantineCommand::List(args))) => finish(quarantine(&config, &args)),
         Some(Command::Backup(args)) => finish(backup(&config, &args)),
+        Some(Command::Export(args)) => finish(export(&config, args)),
         Some(Command::Passwd(command)) => finish(users(config, command)),
         Some(Command::Simulate(_) | Command::ImportMosquitto(_)) => ExitCode::SUCCESS,
     }
@@ -185,8 +190,19 @@ fn import(args: &ImportMosquittoArgs) -> anyhow::Result<()> {
 }
 
 fn backup(config: &Config, args: &BackupArgs) -> anyhow::Result<()> {
-    let overwrite = if args.force { Overwrite::Yes } else { Overwrite::No };
-    print_line(&maintenance::backup::run(&config.store.path, &args.file, overwrite)?)
+    let replace = Replace::where_forced(args.force);
+    print_line(&maintenance::backup::run(&config.store.path, &args.file, replace).map_err(in_its_words)?)
+}
+
+fn export(config: &Config, args: ExportArgs) -> anyhow::Result<()> {
+    let output = args.out.map_or(Output::Stdout, |path| Output::File(path, Replace::where_forced(args.force)));
+    let wanted = Wanted { kind: args.table, from: args.from, to: args.to, source: args.source };
+    maintenance::export::run(&config.store.path, &wanted, args.format, &output).map_err(in_its_words)
+}
+
+/// Takes an error whose words name their cause already.
+fn in_its_words(error: MaintenanceError) -> anyhow::Error {
+    anyhow::Error::msg(error.to_string())
 }
 
 fn quarantine(config: &Config, args: &QuarantineListArgs) -> anyhow::Result<()> {

@@ -65,9 +65,8 @@ fn a_copy_under_full_load_is_whole_and_has_every_reading_acked_before_it_began()
         is_whole(&copy);
         let copied = reader(&copy);
         let count = |sql: &str| copied.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() as u64;
-        let marked = format!(
-            "SELECT count(DISTINCT anemometer_count) FROM weather_data WHERE rain_gauge_count = {MARKED}"
-        );
+        let marked =
+            format!("SELECT count(DISTINCT anemometer_count) FROM weather_data WHERE rain_gauge_count = {MARKED}");
         assert_eq!(count(&marked), (round + 1) * 20);
         assert!(count("SELECT count(*) FROM weather_data") >= acked, "fewer than the {acked} acked before");
         assert!(fleet.acked() > acked, "the hub served meanwhile");

@@ -15,8 +15,6 @@ use super::whole::{Partial, Replace, beside, directory};
 use crate::lock;
 use crate::store::backup::{self, Copying, Holds, Pace};
 
-pub use super::whole::Replace as Overwrite;
-
 /// Room that is left beside a copy, bytes.
 const ROOM_LEFT: u64 = 1 << 20;
 
@@ -33,9 +31,9 @@ pub struct Made {
 ///
 /// # Errors
 /// [`MaintenanceError`]; then there is no such file, or the one that was there before.
-pub fn run(database: &Path, target: &Path, overwrite: Overwrite) -> Result<String, MaintenanceError> {
+pub fn run(database: &Path, target: &Path, replace: Replace) -> Result<String, MaintenanceError> {
     let mut progress = Progress::begin("copying", Unit::Bytes);
-    let made = make(database, target, overwrite, Pace::Gentle, |Copying { done, total }| {
+    let made = make(database, target, replace, Pace::Gentle, |Copying { done, total }| {
         progress.tell(done, total);
         ControlFlow::Continue(())
     })?;
@@ -51,12 +49,12 @@ pub fn run(database: &Path, target: &Path, overwrite: Overwrite) -> Result<Strin
 pub(super) fn make(
     database: &Path,
     target: &Path,
-    overwrite: Replace,
+    replace: Replace,
     pace: Pace,
     told: impl FnMut(Copying) -> ControlFlow<()>,
 ) -> Result<Made, MaintenanceError> {
     see_that_it_fits(database, target)?;
-    let partial = Partial::begin(target, overwrite)?;
+    let partial = Partial::begin(target, replace)?;
     // Whoever may read the database may read its copy, and nobody else.
     let failed = |source| MaintenanceError::File { doing: "cannot set the rights of", path: target.to_owned(), source };
     let mode = fs::metadata(database).map_err(failed)?.permissions().mode() & 0o666;

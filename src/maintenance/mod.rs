@@ -5,7 +5,8 @@
 
 pub mod backup;
 pub mod error;
+pub mod export;
 pub mod progress;
-mod whole;
+pub mod whole;
 
 pub use error::MaintenanceError;

@@ -21,6 +21,13 @@ pub enum Replace {
     No,
 }
 
+impl Replace {
+    /// Replaces where `--force` was given.
+    pub fn where_forced(force: bool) -> Replace {
+        if force { Replace::Yes } else { Replace::No }
+    }
+}
+
 /// A file on its way; dropped before it is whole, it is removed.
 #[derive(Debug)]
 pub(super) struct Partial {

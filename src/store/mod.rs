@@ -8,6 +8,7 @@ pub mod backup;
 mod cached;
 mod delivery;
 pub mod error;
+pub mod export;
 mod heartbeat;
 pub mod job;
 mod journal;
