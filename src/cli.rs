@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Flags;
 use crate::maintenance::export;
+use crate::maintenance::quarantine::Which;
 use crate::reading::Kind;
 use crate::simulate;
 
@@ -92,6 +93,16 @@ pub enum Command {
     Backup(BackupArgs),
     /// Write readings of a time range as CSV or JSON lines
     Export(ExportArgs),
+    /// Add the readings of another station's database, none twice
+    Import(ImportArgs),
+}
+
+/// Flags of `import`.
+#[derive(Args, Clone, Debug)]
+pub struct ImportArgs {
+    /// The other database; it is not changed
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// Flags of `export`.
@@ -225,6 +236,35 @@ pub struct AlertTestArgs {
 pub enum QuarantineCommand {
     /// List what was rejected, newest first, with topic and reason
     List(QuarantineListArgs),
+    /// Show one message whole
+    Show(QuarantineShowArgs),
+    /// Decode messages once more: what is a reading now becomes one, what is not stays
+    Replay(QuarantineWhichArgs),
+    /// Drop messages for good
+    Drop(QuarantineWhichArgs),
+}
+
+/// Flags of `quarantine show`.
+#[derive(Args, Clone, Debug)]
+pub struct QuarantineShowArgs {
+    /// The message's number
+    #[arg(value_name = "ID")]
+    pub id: i64,
+    /// Write its bytes as they came, and nothing else
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// Flags of `quarantine replay` and `quarantine drop`.
+#[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = false)]
+pub struct QuarantineWhichArgs {
+    /// The messages' numbers
+    #[arg(value_name = "ID")]
+    pub ids: Vec<i64>,
+    /// All messages that are there now
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Flags of `quarantine list`.
@@ -286,6 +326,12 @@ impl Cli {
             verbose: inner.verbose || outer.verbose,
             silent: inner.silent || outer.silent,
         }
+    }
+}
+
+impl From<QuarantineWhichArgs> for Which {
+    fn from(args: QuarantineWhichArgs) -> Which {
+        if args.all { Which::All } else { Which::These(args.ids) }
     }
 }
 

@@ -29,6 +29,7 @@ use crate::http::{self, OwnersSocket, Rooms};
 use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
+use crate::maintenance::desk::Desk;
 use crate::panics;
 use crate::reload::{Reload, Reloads};
 use crate::service::Service;
@@ -148,6 +149,7 @@ struct Hub {
     broker: Running,
     bridge: Option<Bridge>,
     health: Arc<Health>,
+    desk: Arc<Desk>,
     alerts: alert::Running,
     reloads: Arc<Reloads>,
     service: Service,
@@ -212,6 +214,7 @@ impl Hub {
             _ => None,
         };
         let (bridge, bridged) = bridge.unzip();
+        let desk = Arc::new(Desk::new(config.store.path.clone(), ingest.clone(), queue.clone()));
         let watched = Watched {
             progress: writer.progress(),
             queue: queue.clone(),
@@ -239,6 +242,7 @@ impl Hub {
             service,
             bridge,
             health,
+            desk,
             alerts,
             http_address: None,
             background: CancellationToken::new(),
@@ -252,7 +256,7 @@ impl Hub {
     /// Starts what watches and tells: the hub serves its clients without it, too.
     async fn start_background(&mut self, config: &Config) {
         let (health, stop) = (&self.health, &self.background);
-        let rooms = Rooms { health: health.clone(), alerts: self.alerts.alerts() };
+        let rooms = Rooms { health: health.clone(), alerts: self.alerts.alerts(), desk: self.desk.clone() };
         for Place { name, kind, address } in self.broker.places() {
             info!("MQTT is served on {address} (listener {name:?}, {kind})");
         }

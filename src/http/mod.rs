@@ -4,6 +4,7 @@
 
 pub mod alerts;
 pub mod client;
+pub mod errands;
 mod metrics;
 mod socket;
 
@@ -24,6 +25,7 @@ use tracing::{info, warn};
 use self::metrics::Format;
 use crate::alert::Alerts;
 use crate::health::{Health, Report};
+use crate::maintenance::desk::Desk;
 
 pub use self::socket::{OwnersSocket, SocketError, socket_path};
 
@@ -39,6 +41,8 @@ pub struct Rooms {
     pub health: Arc<Health>,
     /// What is told.
     pub alerts: Arc<Alerts>,
+    /// What the owner has done to the database.
+    pub desk: Arc<Desk>,
 }
 
 impl Rooms {
@@ -82,7 +86,7 @@ pub async fn serve_tcp(address: SocketAddr, bound: Option<TcpListener>, rooms: R
 /// Serves HTTP on the owner's socket until `stop`.
 pub async fn serve_socket(socket: OwnersSocket, rooms: Rooms, stop: CancellationToken) {
     let (listener, _removed_at_the_end) = socket.into_parts();
-    serve(listener, rooms.readers().merge(alerts::owners(rooms.alerts)), stop).await;
+    serve(listener, rooms.readers().merge(alerts::owners(rooms.alerts)).merge(errands::owners(rooms.desk)), stop).await;
 }
 
 /// Returns where the owner's socket of a database is asked for its status.

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use super::desk::DeskError;
 use crate::http::client::ClientError;
 use crate::lock::LockError;
 use crate::store::StoreError;
@@ -20,6 +21,12 @@ pub enum MaintenanceError {
     /// The hub that runs.
     #[error(transparent)]
     Hub(#[from] ClientError),
+    /// The errand.
+    #[error(transparent)]
+    Desk(#[from] DeskError),
+    /// The hub answers with something else than was asked for.
+    #[error("the hub's answer cannot be read: {0}; is it of another version?")]
+    Answer(String),
     /// A file.
     #[error("{doing} {path}: {source}")]
     File {
@@ -43,6 +50,12 @@ pub enum MaintenanceError {
         path: PathBuf,
         /// What is in the way, and what to do.
         why: String,
+    },
+    /// There is no such message.
+    #[error("number {id} is not in the quarantine; `stationhub quarantine list` shows what is")]
+    NotInQuarantine {
+        /// Its number.
+        id: i64,
     },
     /// There is too little room.
     #[error("{path} needs {needed} bytes, {free} are free there; make room, or name a file on another disk")]

@@ -4,9 +4,13 @@
 //! runs is asked of the hub; while it does not, it is written under the database's lock. What only reads, reads beside it.
 
 pub mod backup;
+pub mod desk;
 pub mod error;
 pub mod export;
+pub mod import;
 pub mod progress;
+pub mod quarantine;
+mod way;
 pub mod whole;
 
 pub use error::MaintenanceError;

@@ -15,6 +15,8 @@ pub enum Unit {
     Bytes,
     /// Rows.
     Rows,
+    /// Messages.
+    Messages,
     /// Nothing that has a name: a part of the whole.
     Share,
 }
@@ -63,6 +65,7 @@ fn line(what: &str, unit: Unit, done: u64, total: u64, took: Duration) -> String
     let in_words = |count: u64| match unit {
         Unit::Bytes => format!("{} MiB", count >> 20),
         Unit::Rows => format!("{count} rows"),
+        Unit::Messages => format!("{count} messages"),
         Unit::Share => "all".to_owned(),
     };
     if total == 0 {

@@ -249,6 +249,9 @@ impl Database {
                     Content::Alerts(changes) => {
                         outcome.alerts_refused += u64::from(!taken(alerts::apply(&self.connection, changes))?);
                     }
+                    Content::Errand(errand) => {
+                        errand.apply(&self.connection, &mut self.cached, &mut tables, &mut outcome)?;
+                    }
                     Content::Heartbeat => {}
                     Content::Outbox(changes) => {
                         self.cached.change_outbox(&self.connection, changes, &mut outcome)?;
