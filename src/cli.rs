@@ -95,6 +95,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Add the readings of another station's database, none twice
     Import(ImportArgs),
+    /// Look at all that the hub needs: one line each, exit 0 where nothing is to be done
+    Doctor,
 }
 
 /// Flags of `import`.

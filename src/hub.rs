@@ -30,6 +30,7 @@ use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
 use crate::maintenance::desk::Desk;
+use crate::maintenance::schedule::Schedule;
 use crate::panics;
 use crate::reload::{Reload, Reloads};
 use crate::service::Service;
@@ -150,6 +151,7 @@ struct Hub {
     bridge: Option<Bridge>,
     health: Arc<Health>,
     desk: Arc<Desk>,
+    backups: Option<Arc<Schedule>>,
     alerts: alert::Running,
     reloads: Arc<Reloads>,
     service: Service,
@@ -214,6 +216,7 @@ impl Hub {
             _ => None,
         };
         let (bridge, bridged) = bridge.unzip();
+        let backups = backups(config, &writer)?;
         let desk = Arc::new(Desk::new(config.store.path.clone(), ingest.clone(), queue.clone()));
         let watched = Watched {
             progress: writer.progress(),
@@ -223,6 +226,7 @@ impl Hub {
             canary,
             database: config.store.path.clone(),
             bridge: bridged,
+            backups: backups.clone(),
         };
         let health = Arc::new(Health::new(watched, &config.health));
         let inside = broker.inside("stationhub-alerts", alert::USER);
@@ -243,6 +247,7 @@ impl Hub {
             bridge,
             health,
             desk,
+            backups,
             alerts,
             http_address: None,
             background: CancellationToken::new(),
@@ -352,6 +357,7 @@ impl Hub {
     async fn stop(mut self, ended: Ended) -> Result<(), HubError> {
         info!("stationhub stops");
         self.service.stopping(ended.words());
+        self.backups.iter().for_each(|backups| backups.stop());
         tokio::join!(self.broker.stop_reading(), self.alerts.stop());
         let all_kept = self.broker.keep_the_last(KEEP_TIME_MAX).await;
         if let Some(bridge) = self.bridge.take() {
@@ -382,6 +388,15 @@ impl Hub {
             }
         }
     }
+}
+
+/// Starts the backups that the hub makes by itself, where it is to.
+fn backups(config: &Config, writer: &Writer) -> Result<Option<Arc<Schedule>>, HubError> {
+    let Some(schedule) = config.store.backup.schedule() else { return Ok(None) };
+    let started = Schedule::start(&config.store.path, schedule, config.store.backup.keep, writer.progress());
+    started
+        .map(Some)
+        .map_err(|source| HubError::System { doing: "cannot start the thread of backups".to_owned(), source })
 }
 
 /// Reads what the broker keeps over a restart, for a while if another program keeps it from that; then the hub starts

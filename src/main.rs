@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         Some(Command::Quarantine(command)) => finish(quarantine(&config, command)),
         Some(Command::Backup(args)) => finish(backup(&config, &args)),
         Some(Command::Export(args)) => finish(export(&config, args)),
+        Some(Command::Doctor) => doctor(&config).unwrap_or_else(|error| finish(Err(error))),
         Some(Command::Import(args)) => finish(import(&config, &args)),
         Some(Command::Passwd(command)) => finish(users(config, command)),
         Some(Command::Simulate(_) | Command::ImportMosquitto(_)) => ExitCode::SUCCESS,
@@ -205,6 +206,19 @@ fn export(config: &Config, args: ExportArgs) -> anyhow::Result<()> {
 /// Takes an error whose words name their cause already.
 fn in_its_words(error: MaintenanceError) -> anyhow::Error {
     anyhow::Error::msg(error.to_string())
+}
+
+fn doctor(config: &Config) -> anyhow::Result<ExitCode> {
+    let colours = colours();
+    let (mut printed, mut is_well) = (Ok(()), true);
+    runtime()?.block_on(maintenance::doctor::run(config, |finding| {
+        is_well &= !finding.is_failing();
+        if printed.is_ok() {
+            printed = print_line(&finding.in_words(colours));
+        }
+    }));
+    printed?;
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
 fn import(config: &Config, args: &ImportArgs) -> anyhow::Result<()> {

@@ -129,6 +129,58 @@ fn a_copy_of_a_damaged_database_gets_no_name() {
     assert!(!site.file("copy.db").exists() && !site.file("copy.db.partial").exists());
 }
 
+/// Returns the names in the directory of the backups.
+fn made(site: &Site) -> Vec<String> {
+    let entries = fs::read_dir(site.file("backups")).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_hub_makes_backups_by_itself_and_removes_the_oldest_of_its_own_alone() {
+    let site = Site::with_config("[store.backup]\ndirectory = \"backups\"\nevery_hours = 1\nkeep = 2\n");
+    fs::create_dir(site.file("backups")).unwrap();
+    let old = ["weather_data-20240101T000000Z.db", "weather_data-20250101T000000Z.db"];
+    let others = ["other-20240101T000000Z.db", "weather_data-20240101T000000Z.db-notes", "weather_data-2024.db"];
+    let killed = "weather_data-20240202T000000Z.db.partial";
+    for name in old.iter().chain(&others).chain([&killed]) {
+        fs::write(site.file("backups").join(name), "").unwrap();
+    }
+    let hub = site.start();
+    Connect::new(4, "a").open(hub.mqtt).publish_through(&weather_topic(1), &weather(1, 1), 1);
+    hub.wait_said(0, &["a backup was made"], PATIENTLY);
+    wait_for("the oldest to go", SOON, || !made(&site).iter().any(|name| name == old[0]));
+    let left = made(&site);
+    let newest = left
+        .iter()
+        .find(|name| name.starts_with("weather_data-2") && *name > &old[1].to_owned() && name.ends_with("Z.db"));
+    let newest = site.file("backups").join(newest.expect("a new one"));
+    is_whole(&newest);
+    let mut expected: Vec<String> = others.iter().chain([&old[1]]).map(|name| (*name).to_owned()).collect();
+    expected.push(newest.file_name().unwrap().to_str().unwrap().to_owned());
+    expected.sort();
+    assert_eq!(left, expected);
+    assert_eq!(site.status()["backup"]["last"], newest.to_str().unwrap());
+    // The next one is due in an hour, also after a restart.
+    hub.stop();
+    let hub = site.start();
+    wait_for("the newest to be found", SOON, || !site.status()["backup"]["last"].is_null());
+    assert_eq!(hub.said_since(0, &["a backup was made"]).len(), 1, "{}", hub.log());
+}
+
+#[test]
+fn a_backup_that_fails_is_told_and_removes_nothing() {
+    let site = Site::with_config("[health]\ninterval_s = 1\n[store.backup]\ndirectory = \"gone\"\nevery_hours = 1\n");
+    let hub = site.start();
+    hub.wait_said(0, &["warn", "no backup was made", "gone"], PATIENTLY);
+    wait_for("the issue", SOON, || {
+        site.status()["issues"].as_array().unwrap().iter().any(|issue| issue["id"] == "store.backup")
+    });
+    wait_for("the event", SOON, || site.number("SELECT count(*) FROM event WHERE kind = 'store.backup'") == 1);
+    drop(hub);
+}
+
 #[test]
 fn a_copy_that_was_killed_has_no_name_and_the_next_one_takes_over_what_it_left() {
     let site = Site::new();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::Synchronous;
+use super::backup::backup;
 use super::error::Problem;
 use super::listeners::{self, ADDRESS, Bus};
 use super::reader::Reader;
@@ -26,9 +27,20 @@ const SOURCE_SECTIONS_MAX: usize = 100;
 
 /// Accepts the names of all sections.
 pub(super) fn accept(reader: &mut Reader) {
-    for section in
-        ["station", "broker", "broker.limits", "ingest", "store", "health", "stats", "bridge", "alerts", "http", "log"]
-    {
+    for section in [
+        "station",
+        "broker",
+        "broker.limits",
+        "ingest",
+        "store",
+        "store.backup",
+        "health",
+        "stats",
+        "bridge",
+        "alerts",
+        "http",
+        "log",
+    ] {
         reader.section(section);
     }
 }
@@ -177,6 +189,7 @@ pub(super) fn store(reader: &mut Reader, base: &Path) -> Store {
             .unwrap_or(Synchronous::Full),
         batch_max: reader.size("store.batch_max", 1..=10_000).unwrap_or(512),
         quarantine_bytes_max: reader.whole("store.quarantine_bytes_max", 64 * KIB..=1_024 * GIB).unwrap_or(67_108_864),
+        backup: backup(reader, base),
     }
 }
 

@@ -127,10 +127,10 @@ pub enum Colours {
 
 impl Colours {
     /// Colours a word that says how something is, by what it says.
-    fn of(self, word: &str) -> String {
+    pub(crate) fn of(self, word: &str) -> String {
         let colour = match word {
             "ok" => "32",
-            "degraded" => "33",
+            "degraded" | "unknown" => "33",
             "failing" => "31;1",
             _ => return word.to_owned(),
         };
@@ -169,6 +169,9 @@ pub fn in_words(report: &serde_json::Value, colours: Colours) -> String {
         ("clients", "clients"),
     ] {
         lines.push(format!("  {name}: {}", figures[key]));
+    }
+    if report["backup"].is_object() {
+        lines.push(format!("  last backup: {}", report["backup"]["last"].as_str().unwrap_or("none")));
     }
     if report["bridge"].is_object() {
         lines.extend(bridge_in_words(&report["bridge"], figures).map(|words| format!("  bridge: {words}")));

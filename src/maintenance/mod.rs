@@ -5,11 +5,13 @@
 
 pub mod backup;
 pub mod desk;
+pub mod doctor;
 pub mod error;
 pub mod export;
 pub mod import;
 pub mod progress;
 pub mod quarantine;
+pub mod schedule;
 mod way;
 pub mod whole;
 

@@ -39,6 +39,16 @@ impl Progress {
         Progress { what, unit, begun: now, drawn: std::io::stderr().is_terminal().then_some(now), is_drawn: false }
     }
 
+    /// Says on a terminal what takes its time, where nobody knows how much.
+    pub fn announce(what: &'static str) -> Progress {
+        let mut progress = Progress::begin(what, Unit::Share);
+        if progress.drawn.is_some() {
+            progress.is_drawn = true;
+            write!(std::io::stderr(), "{what} …").unwrap_or_default();
+        }
+        progress
+    }
+
     /// Tells how far it is; a `total` of 0 is unknown.
     pub fn tell(&mut self, done: u64, total: u64) {
         let Some(last) = self.drawn else { return };
