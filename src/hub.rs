@@ -216,7 +216,8 @@ impl Hub {
             _ => None,
         };
         let (bridge, bridged) = bridge.unzip();
-        let backups = backups(config, &writer)?;
+        let backups = Schedule::start(&config.store, writer.progress())
+            .map_err(|source| HubError::System { doing: "cannot start the thread of backups".to_owned(), source })?;
         let desk = Arc::new(Desk::new(config.store.path.clone(), ingest.clone(), queue.clone()));
         let watched = Watched {
             progress: writer.progress(),
@@ -388,15 +389,6 @@ impl Hub {
             }
         }
     }
-}
-
-/// Starts the backups that the hub makes by itself, where it is to.
-fn backups(config: &Config, writer: &Writer) -> Result<Option<Arc<Schedule>>, HubError> {
-    let Some(schedule) = config.store.backup.schedule() else { return Ok(None) };
-    let started = Schedule::start(&config.store.path, schedule, config.store.backup.keep, writer.progress());
-    started
-        .map(Some)
-        .map_err(|source| HubError::System { doing: "cannot start the thread of backups".to_owned(), source })
 }
 
 /// Reads what the broker keeps over a restart, for a while if another program keeps it from that; then the hub starts

@@ -22,6 +22,7 @@ use super::MaintenanceError;
 use super::backup::make;
 use super::whole::Replace;
 use crate::clock::{CLOCK_SET_MS, now_ms};
+use crate::config;
 use crate::store::Progress;
 use crate::store::backup::Pace;
 
@@ -77,16 +78,12 @@ struct Work {
 }
 
 impl Schedule {
-    /// Starts the thread.
+    /// Starts the thread; `None` where no backups are to be made.
     ///
     /// # Errors
     /// The system's.
-    pub fn start(
-        database: &Path,
-        (directory, every): (&Path, Duration),
-        keep: usize,
-        store: Arc<Progress>,
-    ) -> io::Result<Arc<Schedule>> {
+    pub fn start(config: &config::Store, store: Arc<Progress>) -> io::Result<Option<Arc<Schedule>>> {
+        let Some((directory, every)) = config.backup.schedule() else { return Ok(None) };
         let report = BackupReport {
             directory: directory.to_owned(),
             every_s: every.as_secs(),
@@ -98,15 +95,15 @@ impl Schedule {
         let state = Mutex::new(State { report, stops: false });
         let schedule = Arc::new(Schedule { state, changed: Condvar::new() });
         let work = Work {
-            database: database.to_owned(),
+            database: config.path.clone(),
             directory: directory.to_owned(),
             every,
-            keep,
+            keep: config.backup.keep,
             store,
             schedule: schedule.clone(),
         };
         std::thread::Builder::new().name("store-backup".into()).spawn(move || work.run())?;
-        Ok(schedule)
+        Ok(Some(schedule))
     }
 
     /// Returns how they stand.

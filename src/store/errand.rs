@@ -135,7 +135,7 @@ fn import(
     done: &mut Done,
 ) -> Result<(), StoreError> {
     const DOING: &str = "cannot import a reading";
-    if row.values.len() != station.columns().len() || row.values.iter().any(|cell| *cell == Cell::Other) {
+    if row.values.len() != station.columns().len() || row.values.contains(&Cell::Other) {
         done.refused += 1;
         return Ok(());
     }
