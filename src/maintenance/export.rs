@@ -164,7 +164,9 @@ pub fn moment(text: &str) -> Result<i64, String> {
     if let Ok(timestamp) = text.parse::<Timestamp>() {
         return Ok(timestamp.as_second());
     }
-    let time = text.parse::<DateTime>().or_else(|_| text.parse::<Date>().map(|date| date.at(0, 0, 0, 0)));
+    // A date would be taken with the name of any zone, and without its meaning.
+    let plain = if text.contains('[') { "" } else { text };
+    let time = plain.parse::<DateTime>().or_else(|_| plain.parse::<Date>().map(|date| date.at(0, 0, 0, 0)));
     time.and_then(|time| time.to_zoned(TimeZone::UTC)).map(|zoned| zoned.timestamp().as_second()).map_err(|_| {
         "must be a time such as 2026-03-01, 2026-03-01T12:00 (both UTC), 2026-03-01T12:00+01:00 or \
          2026-03-01T12:00[Europe/Berlin]"
