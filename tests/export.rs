@@ -147,3 +147,19 @@ fn a_file_appears_only_when_it_is_whole_and_is_not_replaced_unasked() {
     assert!(!site.file("out.jsonl.partial").exists());
     assert_eq!(export(&site, &["--from", "yesterday"]).status.code(), Some(2));
 }
+
+#[test]
+fn a_database_that_no_hub_has_opened_is_exported_too_and_stays_as_it_is() {
+    let site = Site::new();
+    let connection = Connection::open(site.db()).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TABLE magnetic_flux_data(id INTEGER PRIMARY KEY, x REAL, y REAL, z REAL, created_at TIMESTAMP);
+             INSERT INTO magnetic_flux_data(x, y, z, created_at) VALUES (1, 2, 3.5, '2025-10-03 08:24:05')",
+        )
+        .unwrap();
+    let found = lines(&export(&site, &["--table", "magnetic", "--from", "2025-10-03T08:24", "--to", "2025-10-04"]));
+    assert_eq!(found[1..], ["1,,2025-10-03T08:24:05Z,2025-10-03 08:24:05,,,1.0,2.0,3.5"]);
+    assert_eq!(lines(&export(&site, &["--table", "magnetic", "--source", "a"])).len(), 1);
+    assert_eq!(site.number("SELECT count(*) FROM sqlite_schema"), 1);
+}

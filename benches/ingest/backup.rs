@@ -18,7 +18,7 @@ use crate::target::{Measurement, Server, measure};
 
 const SHAPES: [Shape; 2] = [Shape { clients: 10, in_flight: 1 }, Shape { clients: 10, in_flight: 20 }];
 /// Readings in the database before it is measured, so that a copy takes its time.
-const READINGS_FIRST: u64 = 300_000;
+const READINGS_FIRST: u64 = 100_000;
 const FILL_DEADLINE: Duration = Duration::from_secs(120);
 /// By how much the 99th percentile of the acks may grow.
 const RATIO_MAX: f64 = 2.0;
@@ -46,7 +46,9 @@ pub(crate) fn measured(hub: &Path, place: &Path, duration: Duration, rounds: usi
             for with in [round % 2 == 0, round % 2 != 0] {
                 cell.add(hub, place, with, duration)?;
             }
-            eprintln!("round {}, {shape}: {} backups", round + 1, cell.backups[round]);
+            let p99 = [&cell.without, &cell.with].map(|all| all[round].p99_ms);
+            let backups = cell.backups[round];
+            eprintln!("round {}, {shape}: p99 {:.2} ms, with {backups} backups {:.2} ms", round + 1, p99[0], p99[1]);
         }
         cell.tell(&mut report, &mut goals)?;
     }

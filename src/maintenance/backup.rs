@@ -8,15 +8,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::fs::statvfs;
+use rustix::process::{getpriority_process, setpriority_process};
 
 use super::MaintenanceError;
 use super::progress::{Progress, Unit};
 use super::whole::{Partial, Replace, beside, directory};
+use crate::http;
 use crate::lock;
 use crate::store::backup::{self, Copying, Holds, Pace};
 
 /// Room that is left beside a copy, bytes.
 const ROOM_LEFT: u64 = 1 << 20;
+/// How much less of the processor a backup gets than the hub, as `nice` counts.
+const NICENESS: i32 = 10;
 
 /// A copy that was made.
 #[derive(Debug)]
@@ -32,14 +36,29 @@ pub struct Made {
 /// # Errors
 /// [`MaintenanceError`]; then there is no such file, or the one that was there before.
 pub fn run(database: &Path, target: &Path, replace: Replace) -> Result<String, MaintenanceError> {
+    give_way();
     let mut progress = Progress::begin("copying", Unit::Bytes);
-    let made = make(database, target, replace, Pace::Gentle, |Copying { done, total }| {
+    let made = make(database, target, replace, pace(database), |Copying { done, total }| {
         progress.tell(done, total);
         ControlFlow::Continue(())
     })?;
     drop(progress);
     let rows: Vec<String> = made.holds.iter().map(|held| format!("{} rows of {}", held.rows, held.table)).collect();
     Ok(format!("{}: {} bytes, checked: {}", target.display(), made.bytes, rows.join(", ")))
+}
+
+/// Returns the pace of a copy: where a hub runs, its socket is there.
+pub(super) fn pace(database: &Path) -> Pace {
+    if http::socket_path(database).exists() { Pace::Gentle } else { Pace::Full }
+}
+
+/// Lets all others have the processor first, from this thread on.
+pub(super) fn give_way() {
+    let lowered = getpriority_process(None).and_then(|priority| setpriority_process(None, priority + NICENESS));
+    // It helps, and does no harm where the system does not allow it.
+    if let Err(error) = lowered {
+        tracing::debug!(%error, "the priority of the backup stays as it is");
+    }
 }
 
 /// Copies a database to a file, and checks the copy.
@@ -60,7 +79,7 @@ pub(super) fn make(
     let mode = fs::metadata(database).map_err(failed)?.permissions().mode() & 0o666;
     partial.file().set_permissions(fs::Permissions::from_mode(mode)).map_err(failed)?;
     let copied = backup::copy(database, partial.path(), partial.file(), pace, told)?;
-    let holds = backup::verify(partial.path(), &copied)?;
+    let holds = backup::verify(partial.path(), &copied, pace)?;
     partial.finish()?;
     Ok(Made { bytes: copied.bytes, holds })
 }

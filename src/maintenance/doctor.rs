@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::statvfs;
 use serde_json::Value;
 
-use super::backup::make;
+use super::backup::{make, pace};
 use super::progress::{Progress, Unit};
 use super::whole::{Replace, beside, directory};
 use crate::broker::auth::Auth;
@@ -19,7 +19,7 @@ use crate::http;
 use crate::http::client::{ClientError, Colours};
 use crate::lock::{self, LockError};
 use crate::store::StoreError;
-use crate::store::backup::{self, Copying, Holds, Pace};
+use crate::store::backup::{self, Copying, Holds};
 
 /// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +216,7 @@ fn drill(database: &Path) -> Finding {
     const WHAT: &str = "restore drill";
     let copy = Copy(beside(&lock::resolved(database), ".drill"));
     let mut progress = Progress::begin("copying", Unit::Bytes);
-    let made = make(database, &copy.0, Replace::Yes, Pace::Gentle, |Copying { done, total }| {
+    let made = make(database, &copy.0, Replace::Yes, pace(database), |Copying { done, total }| {
         progress.tell(done, total);
         ControlFlow::Continue(())
     });

@@ -74,25 +74,52 @@ pub async fn run(config: &Config, what: What, which: Which) -> Result<String, Ma
 async fn each(config: &Config, way: &Way, what: What, which: Which) -> Result<Done, MaintenanceError> {
     let (word, mut done) = (if what == What::Replay { "replaying" } else { "dropping" }, Done::default());
     let mut progress = Progress::begin(word, Unit::Messages);
-    let ids = match which {
-        Which::These(ids) => ids,
-        Which::All => all(&config.store.path)?,
-    };
-    for (part, chunk) in ids.chunks(MESSAGES_MAX).enumerate() {
-        let chunk = chunk.to_vec();
+    let mut portions = Portions::of(&config.store.path, which)?;
+    while let Some(ids) = portions.next()? {
         done.add(match what {
-            What::Replay => way.replay(chunk).await?,
-            What::Drop => way.drop_messages(chunk).await?,
+            What::Replay => way.replay(ids).await?,
+            What::Drop => way.drop_messages(ids).await?,
         });
-        progress.tell(((part + 1) * MESSAGES_MAX) as u64, ids.len() as u64);
+        progress.tell(done.done + done.already + done.refused, 0);
     }
     Ok(done)
 }
 
-/// Returns the numbers of all messages, which the quarantine's own bound bounds.
-fn all(database: &Path) -> Result<Vec<i64>, MaintenanceError> {
-    let reader = Reader::open(database)?;
-    Ok(reader.quarantine_ids(0, u32::MAX)?)
+/// The numbers of the messages that are meant, a portion at a time.
+enum Portions {
+    These(Vec<i64>),
+    /// Those above the one and up to the other: what is rejected meanwhile is not meant.
+    All {
+        reader: Box<Reader>,
+        after: i64,
+        last: i64,
+    },
+}
+
+impl Portions {
+    fn of(database: &Path, which: Which) -> Result<Portions, MaintenanceError> {
+        Ok(match which {
+            Which::These(ids) => Portions::These(ids),
+            Which::All => {
+                let reader = Box::new(Reader::open(database)?);
+                let last = reader.quarantine(1)?.first().map_or(0, |message| message.id);
+                Portions::All { reader, after: 0, last }
+            }
+        })
+    }
+
+    fn next(&mut self) -> Result<Option<Vec<i64>>, MaintenanceError> {
+        let ids: Vec<i64> = match self {
+            Portions::These(ids) => ids.drain(..ids.len().min(MESSAGES_MAX)).collect(),
+            Portions::All { reader, after, last } => {
+                let most = u32::try_from(MESSAGES_MAX).unwrap_or(u32::MAX);
+                let found = reader.quarantine_ids(*after, most)?;
+                *after = found.last().copied().unwrap_or(*after);
+                found.into_iter().filter(|id| id <= last).collect()
+            }
+        };
+        Ok((!ids.is_empty()).then_some(ids))
+    }
 }
 
 fn said(what: What, done: Done) -> String {

@@ -14,12 +14,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use rustix::process::{getpriority_process, setpriority_process};
 use serde::Serialize;
 use tracing::{info, warn};
 
 use super::MaintenanceError;
-use super::backup::make;
+use super::backup::{give_way, make};
 use super::whole::Replace;
 use crate::clock::{CLOCK_SET_MS, now_ms};
 use crate::config;
@@ -32,8 +31,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(3);
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// How soon one that failed is tried again, at the latest.
 const AGAIN_AFTER: Duration = Duration::from_secs(900);
-/// How much less of the processor the thread gets than the others, as `nice` counts.
-const NICENESS: i32 = 10;
 const TIME_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 const TIME_CHARS: usize = 16;
 
@@ -134,12 +131,7 @@ impl Schedule {
 
 impl Work {
     fn run(&self) {
-        // It helps, and does no harm where the system does not allow it.
-        if let Err(error) =
-            getpriority_process(None).and_then(|priority| setpriority_process(None, priority + NICENESS))
-        {
-            tracing::debug!(%error, "the priority of backups stays as it is");
-        }
+        give_way();
         let mut pause = FIRST_PAUSE;
         while !self.schedule.stops_within(pause) {
             pause = LOOK_INTERVAL;

@@ -22,9 +22,13 @@ use super::error::{Doing, StoreError};
 const STEP_PAGES: i32 = 64;
 /// After so many bytes the copy is synced: little at a time, so that the writer's sync never waits for much of it.
 const SYNC_BYTES: u64 = 1 << 20;
-/// A pause is as long as the step before it, within these bounds.
+/// A pause is so many times as long as the work before it, within these bounds.
+const PAUSE_TIMES: u32 = 3;
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// How long a check works until it pauses, and after how many of SQLite's operations it looks.
+const CHECK_STRETCH: Duration = Duration::from_millis(5);
+const CHECK_OPERATIONS: i32 = 1_000;
 /// From this growth of the log on there are no pauses; at the next one the copy is given up.
 const LOG_GROWTH_HURRY: u64 = 128 << 20;
 const LOG_GROWTH_MAX: u64 = 1 << 30;
@@ -38,7 +42,7 @@ const CHECKING: &str = "cannot check the copy";
 /// Whether the copying makes room for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// A hub may write meanwhile: as much pause as work.
+    /// A hub may write meanwhile: more pause than work.
     Gentle,
     /// Nobody waits for the disk.
     Full,
@@ -130,7 +134,7 @@ pub fn copy(
             return Err(StoreError::LogGrows { bytes: grown });
         }
         if refused > 0 || (pace == Pace::Gentle && grown <= LOG_GROWTH_HURRY) {
-            std::thread::sleep(begun.elapsed().clamp(PAUSE_MIN, PAUSE_MAX));
+            pause_after(begun.elapsed());
         }
     }
     drop(backup);
@@ -149,8 +153,11 @@ pub fn copy(
 ///
 /// # Errors
 /// SQLite's, and [`StoreError::Damaged`].
-pub fn verify(copy: &Path, copied: &Copied) -> Result<Vec<Holds>, StoreError> {
-    let connection = open(copy)?;
+pub fn verify(copy: &Path, copied: &Copied, pace: Pace) -> Result<Vec<Holds>, StoreError> {
+    let mut connection = open(copy)?;
+    if pace == Pace::Gentle {
+        go_gently(&mut connection)?;
+    }
     check(&connection, copy, "quick_check")?;
     let found = ends(&connection)?;
     if found != copied.ends {
@@ -185,6 +192,24 @@ pub fn open_as_the_hub(copy: &Path) -> Result<Vec<Holds>, StoreError> {
     let held = count(&connection)?;
     connection.close().map_err(|(_, error)| error).doing(CHECKING)?;
     Ok(held)
+}
+
+fn pause_after(worked: Duration) {
+    std::thread::sleep((worked * PAUSE_TIMES).clamp(PAUSE_MIN, PAUSE_MAX));
+}
+
+/// Has a connection's statements pause as the copying does.
+fn go_gently(connection: &mut Connection) -> Result<(), StoreError> {
+    let mut begun = Instant::now();
+    let pausing = move || {
+        let worked = begun.elapsed();
+        if worked >= CHECK_STRETCH {
+            pause_after(worked);
+            begun = Instant::now();
+        }
+        false
+    };
+    connection.progress_handler(CHECK_OPERATIONS, Some(pausing)).doing(CHECKING)
 }
 
 fn check(connection: &Connection, path: &Path, pragma: &str) -> Result<(), StoreError> {

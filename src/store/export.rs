@@ -81,10 +81,18 @@ impl Pages {
         let sources = wanted.source.as_deref().map(|filter| sources(&connection, filter)).transpose()?;
         let columns = own_columns(wanted.kind).join(", ");
         let (table, time) = (table(wanted.kind), time_column(wanted.kind));
-        // The sources' names are few and stay in memory.
+        // A database that no hub has opened yet has neither sources nor the hub's columns.
+        let is_a_hubs = connection
+            .query_row("SELECT 1 FROM pragma_table_info(?1) WHERE name = 'source_id'", [table], |_| Ok(()))
+            .optional()
+            .doing(DOING)?
+            .is_some();
+        let (number, topic, received_ms, marks) = match is_a_hubs {
+            true => ("source_id", "(SELECT topic FROM source WHERE source.id = source_id)", "received_ms", "marks"),
+            false => ("NULL", "NULL", "NULL", "NULL"),
+        };
         let select = format!(
-            "SELECT {time}, source_id, id, (SELECT topic FROM source WHERE source.id = source_id), {time}, created_at,
-               received_ms, marks, {columns} FROM {table}"
+            "SELECT {time}, {number}, id, {topic}, {time}, created_at, {received_ms}, {marks}, {columns} FROM {table}"
         );
         Ok(Pages {
             connection,
@@ -219,6 +227,10 @@ fn seconds(time: &Value) -> Option<i64> {
 
 fn sources(connection: &Connection, filter: &str) -> Result<HashSet<i64>, StoreError> {
     const DOING: &str = "cannot read the sources";
+    let sql = "SELECT 1 FROM sqlite_schema WHERE name = 'source'";
+    if connection.query_row(sql, [], |_| Ok(())).optional().doing(DOING)?.is_none() {
+        return Ok(HashSet::new());
+    }
     let mut statement = connection.prepare("SELECT id, topic FROM source").doing(DOING)?;
     let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))).doing(DOING)?;
     let all: Vec<(i64, String)> = rows.collect::<Result<_, _>>().doing(DOING)?;
