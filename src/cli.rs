@@ -2,11 +2,16 @@
 //!
 //! Owns the words that a user types. It never acts on them.
 
+mod maintenance;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::maintenance::{
+    BackupArgs, ExportArgs, ImportArgs, QuarantineCommand, QuarantineListArgs, QuarantineShowArgs, QuarantineWhichArgs,
+};
 use crate::config::Flags;
 use crate::simulate;
 
@@ -88,9 +93,17 @@ pub enum Command {
     /// Show and acknowledge what happened to the hub: unclean stops, steps of the clock, lost readings
     #[command(subcommand)]
     Events(EventsCommand),
-    /// Show what was rejected, and why
+    /// Show what was rejected, and why; decode it once more, or drop it
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Copy the database to a file while the hub runs, and check the copy
+    Backup(BackupArgs),
+    /// Write readings of a time range as CSV or JSON lines
+    Export(ExportArgs),
+    /// Add the readings of another station's database, none twice
+    Import(ImportArgs),
+    /// Look at all that the hub needs: one line each, exit 0 where nothing is to be done
+    Doctor,
 }
 
 /// Flags of `status`.
@@ -224,24 +237,6 @@ pub struct EventsAckArgs {
     /// The event's number, as `events list` shows it
     #[arg(value_name = "ID")]
     pub id: i64,
-}
-
-/// What can be done with the quarantine.
-#[derive(Clone, Debug, Subcommand)]
-pub enum QuarantineCommand {
-    /// List what was rejected, newest first, with topic and reason
-    List(QuarantineListArgs),
-}
-
-/// Flags of `quarantine list`.
-#[derive(Args, Clone, Debug)]
-pub struct QuarantineListArgs {
-    /// Print at most N entries
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub limit: u32,
-    /// Print one JSON object per line, with the raw payload
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Flags of `simulate`.

@@ -29,6 +29,8 @@ use crate::http::{self, OwnersSocket, Rooms};
 use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
+use crate::maintenance::desk::Desk;
+use crate::maintenance::schedule::Schedule;
 use crate::panics;
 use crate::records::Records;
 use crate::reload::{Reload, Reloads};
@@ -161,6 +163,8 @@ struct Hub {
     broker: Running,
     bridge: Option<Bridge>,
     health: Arc<Health>,
+    desk: Arc<Desk>,
+    backups: Option<Arc<Schedule>>,
     alerts: alert::Running,
     records: Arc<Records>,
     reloads: Arc<Reloads>,
@@ -237,6 +241,9 @@ impl Hub {
             ingest.clone(),
             config.ingest.clock_skew_max,
         );
+        let backups = Schedule::start(&config.store, writer.progress())
+            .map_err(|source| HubError::System { doing: "cannot start the thread of backups".to_owned(), source })?;
+        let desk = Arc::new(Desk::new(config.store.path.clone(), ingest.clone(), queue.clone()));
         let watched = Watched {
             progress: writer.progress(),
             queue: queue.clone(),
@@ -245,6 +252,7 @@ impl Hub {
             canary,
             database: config.store.path.clone(),
             bridge: bridged,
+            backups: backups.clone(),
         };
         let health = Arc::new(Health::new(watched, &config.health));
         let inside = broker.inside("stationhub-alerts", alert::USER);
@@ -263,6 +271,8 @@ impl Hub {
             service,
             bridge,
             health,
+            desk,
+            backups,
             alerts,
             records: Arc::new(records),
             http_address: None,
@@ -277,7 +287,12 @@ impl Hub {
     /// Starts what watches and tells: the hub serves its clients without it, too.
     async fn start_background(&mut self, config: &Config) {
         let (health, stop) = (&self.health, &self.background);
-        let rooms = Rooms { health: health.clone(), alerts: self.alerts.alerts(), records: self.records.clone() };
+        let rooms = Rooms {
+            health: health.clone(),
+            alerts: self.alerts.alerts(),
+            records: self.records.clone(),
+            desk: self.desk.clone(),
+        };
         for Place { name, kind, address } in self.broker.places() {
             info!("MQTT is served on {address} (listener {name:?}, {kind})");
         }
@@ -384,6 +399,7 @@ impl Hub {
     async fn stop(mut self, ended: Ended) -> Result<(), HubError> {
         info!("stationhub stops");
         self.service.stopping(ended.words());
+        self.backups.iter().for_each(|backups| backups.stop());
         tokio::join!(self.broker.stop_reading(), self.alerts.stop());
         let all_kept = self.broker.keep_the_last(KEEP_TIME_MAX).await;
         if let Some(bridge) = self.bridge.take() {

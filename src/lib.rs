@@ -18,6 +18,7 @@ pub mod import_mosquitto;
 pub mod ingest;
 pub mod lock;
 pub mod log;
+pub mod maintenance;
 pub mod panics;
 pub mod passwd;
 pub mod reading;

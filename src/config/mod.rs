@@ -5,6 +5,7 @@
 
 mod alerting;
 pub mod alerts;
+mod backup;
 mod bridge;
 mod changes;
 mod channels;
@@ -31,6 +32,7 @@ use crate::reading::Kind;
 
 pub use self::alerting::is_name as is_alert_name;
 pub use self::alerts::Alerts;
+pub use self::backup::Backup;
 pub use self::bridge::{Bridge, BridgeTls, Password, Protocol};
 pub(crate) use self::effective::quoted;
 pub use self::error::{ConfigErrors, Problem};
@@ -190,6 +192,8 @@ pub struct Store {
     pub reserve_bytes: u64,
     /// How long rows are kept.
     pub retention: Retention,
+    /// The backups that the hub makes by itself.
+    pub backup: Backup,
 }
 
 /// Section `[store.retention]`.

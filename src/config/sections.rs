@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::Synchronous;
+use super::backup::backup;
 use super::error::Problem;
 use super::listeners::{self, ADDRESS, Bus};
 use super::reader::Reader;
@@ -35,6 +36,7 @@ pub(super) fn accept(reader: &mut Reader) {
         "ingest",
         "store",
         "store.retention",
+        "store.backup",
         "health",
         "stats",
         "bridge",
@@ -195,6 +197,7 @@ pub(super) fn store(reader: &mut Reader, base: &Path) -> Store {
             raw: days(reader, "store.retention.raw_days"),
             quarantine: days(reader, "store.retention.quarantine_days"),
         },
+        backup: backup(reader, base),
     }
 }
 

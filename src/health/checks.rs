@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::backup;
 use super::bridge::{self, BridgeReport};
 use super::clock::{self, ClockReport};
 use super::disk::{self, Sizes};
@@ -14,10 +15,11 @@ use super::memory::{self, Memory};
 use super::share::{self, Share};
 use super::silence::{self, Sources};
 use super::{heartbeat, look};
+use crate::maintenance::schedule::BackupReport;
 use crate::store::RoomReport;
 
 /// The ids of all checks.
-pub const CHECKS: [&str; 16] = [
+pub const CHECKS: [&str; 17] = [
     "broker.round_trip",
     "store.write",
     "store.heartbeat",
@@ -26,6 +28,7 @@ pub const CHECKS: [&str; 16] = [
     "store.disk",
     "store.wal",
     "store.directory",
+    "store.backup",
     "ingest.silence",
     "ingest.quarantine",
     "clock.synchronised",
@@ -85,6 +88,8 @@ pub struct Snapshot {
     pub memory: Memory,
     /// The bridge, where there is one.
     pub bridge: Option<BridgeReport>,
+    /// The backups, where the hub makes them by itself.
+    pub backup: Option<BackupReport>,
 }
 
 /// What the configuration says about health.
@@ -215,6 +220,7 @@ pub fn verdict(snapshot: &Snapshot, thresholds: Thresholds) -> Vec<Issue> {
         disk::space(snapshot.sizes, snapshot.full_in, thresholds.disk_free_bytes_min, snapshot.room),
         disk::wal(snapshot.sizes, thresholds.wal_bytes_max, &snapshot.holders),
         directory(snapshot),
+        backup::verdict(snapshot.backup.as_ref()),
         silence::verdict(&snapshot.sources.silent),
         share::verdict(snapshot.share),
         memory::verdict(snapshot.memory, thresholds.memory_bytes_max),
@@ -327,6 +333,7 @@ mod tests {
             clock: ClockReport::default(),
             memory: Memory { resident_bytes: Some(1 << 24), bound_bytes: None },
             bridge: None,
+            backup: None,
         }
     }
 

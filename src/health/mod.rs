@@ -7,6 +7,7 @@
 //! A look costs a message through the router and a fresh connection to the database. So those who ask at once are answered
 //! from one look, and so are those who ask within half a second; what is merely counted is always fresh.
 
+mod backup;
 pub mod bridge;
 pub mod checks;
 pub mod clock;
@@ -47,6 +48,7 @@ use crate::clock::Moment;
 use crate::config::{self, SourceSilence};
 use crate::histogram::Counted;
 use crate::ingest::Ingest;
+use crate::maintenance::schedule::{BackupReport, Schedule};
 use crate::store::{Progress, Queue, RoomReport, WearReport};
 use crate::tasks::{self, Name};
 
@@ -58,6 +60,11 @@ const LOOK_AGE_MAX: Duration = Duration::from_millis(500);
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(10);
 /// How soon it is looked at the sources again, at the earliest.
 const SILENCE_LOOK_INTERVAL_MIN: Duration = Duration::from_millis(250);
+
+/// Asks whether the machine's clock is synchronised; `None` where the system does not say.
+pub fn is_clock_synchronised() -> Option<bool> {
+    TimeService::new(LOOK_INTERVAL_MAX).synchronised()
+}
 
 /// What health looks at.
 pub struct Watched {
@@ -75,6 +82,8 @@ pub struct Watched {
     pub database: PathBuf,
     /// The bridge, where there is one.
     pub bridge: Option<Bridged>,
+    /// The backups, where the hub makes them by itself.
+    pub backups: Option<Arc<Schedule>>,
 }
 
 /// The health of the running hub.
@@ -144,6 +153,8 @@ pub struct Report {
     pub figures: Figures,
     /// The bridge; `None` where nothing goes upstream.
     pub bridge: Option<BridgeReport>,
+    /// The backups; `None` where the hub makes none by itself.
+    pub backup: Option<BackupReport>,
     /// Times in buckets, for the metrics.
     #[serde(skip)]
     pub times: Times,
@@ -235,6 +246,7 @@ impl Health {
             sources: snapshot.sources.listed.clone(),
             figures: self.figures(),
             bridge: bridge.map(|(bridge, seen)| bridge.counted_anew(seen)),
+            backup: snapshot.backup.clone(),
             times: Times {
                 ack: self.watched.counters.ack_latency.counted(),
                 commit: self.watched.progress.commit_time.counted(),
@@ -452,6 +464,7 @@ impl Health {
             clock,
             memory: seen.memory,
             bridge: bridge.as_ref().map(|bridge| self.bridge(bridge, now.ms, seen.oldest_ms)),
+            backup: self.watched.backups.as_ref().map(|backups| backups.report()),
         }
     }
 

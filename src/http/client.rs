@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -48,7 +48,7 @@ pub enum ClientError {
 /// # Errors
 /// [`ClientError`].
 pub async fn get(socket: &Path, path: &str) -> Result<String, ClientError> {
-    within(ANSWER_TIME_MAX, ask(socket, Method::GET, path)).await
+    within(ANSWER_TIME_MAX, ask(socket, Method::GET, path, Bytes::new())).await
 }
 
 /// Has something done over the socket, which may take as long as a channel of the alerts may.
@@ -56,7 +56,16 @@ pub async fn get(socket: &Path, path: &str) -> Result<String, ClientError> {
 /// # Errors
 /// [`ClientError`].
 pub async fn post(socket: &Path, path: &str) -> Result<String, ClientError> {
-    within(DOING_TIME_MAX, ask(socket, Method::POST, path)).await
+    within(DOING_TIME_MAX, ask(socket, Method::POST, path, Bytes::new())).await
+}
+
+/// Has something done over the socket that is described in JSON.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn post_json(socket: &Path, path: &str, what: &impl serde::Serialize) -> Result<String, ClientError> {
+    let body = serde_json::to_vec(what).map_err(|error| ClientError::NoAnswer(error.to_string()))?;
+    within(DOING_TIME_MAX, ask(socket, Method::POST, path, body.into())).await
 }
 
 async fn within(
@@ -67,7 +76,7 @@ async fn within(
     tokio::time::timeout(time, answer).await.unwrap_or_else(nothing)
 }
 
-async fn ask(socket: &Path, method: Method, path: &str) -> Result<String, ClientError> {
+async fn ask(socket: &Path, method: Method, path: &str, body: Bytes) -> Result<String, ClientError> {
     let connected = async {
         let way = Way::to(socket)?;
         UnixStream::connect(&way.path).await
@@ -83,7 +92,8 @@ async fn ask(socket: &Path, method: Method, path: &str) -> Result<String, Client
         .method(method)
         .uri(path)
         .header(header::HOST, "localhost")
-        .body(Empty::<Bytes>::new())
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body))
         .map_err(|error| no_answer(&error))?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|error| no_answer(&error))?;
@@ -117,10 +127,10 @@ pub enum Colours {
 
 impl Colours {
     /// Colours a word that says how something is, by what it says.
-    fn of(self, word: &str) -> String {
+    pub(crate) fn of(self, word: &str) -> String {
         let colour = match word {
             "ok" => "32",
-            "degraded" => "33",
+            "degraded" | "unknown" => "33",
             "failing" => "31;1",
             _ => return word.to_owned(),
         };
@@ -160,6 +170,9 @@ pub fn in_words(report: &serde_json::Value, colours: Colours) -> String {
         ("clients", "clients"),
     ] {
         lines.push(format!("  {name}: {}", figures[key]));
+    }
+    if report["backup"].is_object() {
+        lines.push(format!("  last backup: {}", report["backup"]["last"].as_str().unwrap_or("none")));
     }
     if report["bridge"].is_object() {
         lines.extend(bridge_in_words(&report["bridge"], figures).map(|words| format!("  bridge: {words}")));

@@ -355,6 +355,7 @@ mod tests {
             sources: vec![source("a/b\"c", Some(1_500)), source("silent-one", None)],
             figures: Figures { readings: 7, queue_bytes: 8, ..Figures::default() },
             bridge,
+            backup: None,
             times: crate::health::Times { ack: counted(), commit: Counted::default() },
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod alerts;
 pub mod client;
+pub mod errands;
 mod metrics;
 mod records;
 mod serving;
@@ -26,6 +27,7 @@ use tracing::{info, warn};
 use self::metrics::Format;
 use crate::alert::Alerts;
 use crate::health::{Health, Report};
+use crate::maintenance::desk::Desk;
 use crate::records::Records;
 
 pub use self::socket::{OwnersSocket, SocketError, socket_path};
@@ -42,6 +44,8 @@ pub struct Rooms {
     pub alerts: Arc<Alerts>,
     /// What happened, and what is missing.
     pub records: Arc<Records>,
+    /// What the owner has done to the database.
+    pub desk: Arc<Desk>,
 }
 
 impl Rooms {
@@ -87,6 +91,7 @@ pub async fn serve_tcp(address: SocketAddr, bound: Option<TcpListener>, rooms: R
 pub async fn serve_socket(socket: OwnersSocket, rooms: Rooms, stop: CancellationToken) {
     let (listener, file) = socket.into_parts();
     let app = rooms.readers().merge(alerts::owners(rooms.alerts)).merge(records::owners(rooms.records));
+    let app = app.merge(errands::owners(rooms.desk));
     tokio::select! {
         () = serving::serve(listener, app, stop) => {}
         () = file.removed() => warn!("the owner's socket was removed by somebody: it is made again"),

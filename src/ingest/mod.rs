@@ -201,6 +201,16 @@ impl Ingest {
         }
     }
 
+    /// Decodes a message once more that was received before, as if it came then; nothing is counted or noted. `None` where its
+    /// topic carries no readings.
+    pub fn again(&self, topic: &str, payload: &[u8], received_ms: i64) -> Option<Entry> {
+        let kind = route::kind(&self.routes, topic)?;
+        Some(match decode::decode(kind, payload, received_ms, self.limits) {
+            Ok(reading) => Entry::Reading(Box::new(reading)),
+            Err(reject) => Entry::Rejected { reason: reject.reason(), detail: reject.to_string() },
+        })
+    }
+
     /// Returns the sources of readings.
     pub fn sources(&self) -> &Sources {
         &self.sources

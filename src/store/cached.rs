@@ -213,7 +213,17 @@ impl Cached {
         self.sources.get(source).copied()
     }
 
-    fn source_number(&mut self, tables: &mut Tables<'_>, origin: &Origin) -> Result<Option<i64>, StoreError> {
+    /// Returns the text of `created_at` in the making.
+    pub(super) fn created_at(&mut self) -> &mut CreatedAt {
+        &mut self.created_at
+    }
+
+    /// Returns a source's number, a new one where it has none; `None` where too many are known.
+    pub(super) fn source_number(
+        &mut self,
+        tables: &mut Tables<'_>,
+        origin: &Origin,
+    ) -> Result<Option<i64>, StoreError> {
         if let Some(&number) = self.sources.get(&origin.source) {
             return Ok(Some(number));
         }

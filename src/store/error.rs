@@ -90,6 +90,26 @@ pub enum StoreError {
     /// The writer does not come back from the system.
     #[error("the disk does not answer: a write has been under way since before the hub was told to stop")]
     Stuck,
+    /// A database or a copy of one is not whole.
+    #[error("{path} is damaged: {what}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's words, or what differs.
+        what: String,
+    },
+    /// So much is written while the database is copied that its log grows too large.
+    #[error(
+        "the database is written so quickly that its log has grown by {bytes} bytes during the copy; \
+         try again when less comes in"
+    )]
+    LogGrows {
+        /// By how much.
+        bytes: u64,
+    },
+    /// The one who asked has no use for it any more.
+    #[error("stopped before it was done")]
+    Stopped,
     /// The writer thread could not be started, or a file beside the database could not be reached.
     #[error("{doing} {path}: {source}")]
     Io {
@@ -107,9 +127,13 @@ impl StoreError {
     pub fn class(&self) -> Class {
         match self {
             StoreError::Sqlite { source, .. } => class_of(source),
-            StoreError::Newer { .. } | StoreError::NoWal { .. } | StoreError::Unwritten { .. } | StoreError::Stuck => {
-                Class::Fatal
-            }
+            StoreError::Damaged { .. } => Class::Corrupt,
+            StoreError::Newer { .. }
+            | StoreError::NoWal { .. }
+            | StoreError::Unwritten { .. }
+            | StoreError::Stuck
+            | StoreError::LogGrows { .. }
+            | StoreError::Stopped => Class::Fatal,
             StoreError::NoRoom { .. }
             | StoreError::Moved { .. }
             | StoreError::LogGone { .. }

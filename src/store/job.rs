@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 use super::alerts::AlertChange;
+use super::errand::Errand;
 use super::kept::Change;
 use super::ledger::LedgerChange;
 use super::outbox::{Forward, OutboxChange};
@@ -40,6 +41,8 @@ pub enum Content {
     Rollup(Vec<RollupChange>),
     /// Old rows to delete.
     Retention(Retention),
+    /// What the owner has done.
+    Errand(Errand),
     /// Nothing: a transaction is wanted for the heartbeat.
     Heartbeat,
     /// A change of the ledger of readings.
@@ -153,6 +156,7 @@ impl Job {
             Content::Outbox(changes) => changes.iter().map(OutboxChange::bytes).sum(),
             Content::Ledger(change) => change.bytes(),
             Content::Rollup(changes) => changes.iter().map(RollupChange::bytes).sum(),
+            Content::Errand(errand) => errand.bytes(),
             Content::Retention(_) | Content::Heartbeat => 0,
         };
         size_of::<Job>() + content

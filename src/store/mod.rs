@@ -4,11 +4,15 @@
 //! is a thread of its own, fed by a bounded [`Queue`]. Data flows `Job` → queue → writer → disk → `AckGate`.
 
 pub mod alerts;
+pub mod backup;
 mod cached;
 mod delivery;
+pub mod errand;
 pub mod error;
+pub mod export;
 mod gaps;
 mod heartbeat;
+pub mod import;
 pub mod job;
 mod journal;
 pub mod kept;
@@ -33,6 +37,7 @@ mod wear;
 pub mod writer;
 
 pub use alerts::{AlertChange, KeptAlerts};
+pub use errand::Errand;
 pub use error::StoreError;
 pub use gaps::{GapQuery, GapReport, HourGaps, SourceGaps};
 pub use heartbeat::{Heartbeat, Learnt, Run};
@@ -44,7 +49,7 @@ pub use losses::Losses;
 pub use outbox::{Forward, Gap, Lane, Outbox, OutboxChange, OutboxSettings, Properties, Waiting};
 pub use progress::Progress;
 pub use queue::Queue;
-pub use reader::{Quarantined, Reader};
+pub use reader::{Quarantined, RawMessage, Reader};
 pub use retention::{Old, Retention, Told};
 pub use rollup::{Claims, Days, RollupChange, Step, Summary};
 pub use space::{Room, RoomReport, Stage};

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use serde::Serialize;
 
 use super::alerts::{self, KeptAlerts};
@@ -41,6 +41,27 @@ pub struct Quarantined {
     /// Its payload in hexadecimal where it is no text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload_hex: Option<String>,
+}
+
+/// A message in the quarantine, with its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawMessage {
+    /// Its number.
+    pub id: i64,
+    /// When the hub received it, Unix milliseconds.
+    pub received_ms: i64,
+    /// The topic it came on.
+    pub topic: String,
+    /// The client that sent it.
+    pub client_id: String,
+    /// The QoS it was sent with.
+    pub qos: u8,
+    /// Why it is no reading.
+    pub reason: String,
+    /// Where, and what was found.
+    pub detail: String,
+    /// Its bytes.
+    pub payload: Vec<u8>,
 }
 
 /// A read-only connection.
@@ -183,6 +204,44 @@ impl Reader {
     /// SQLite's.
     pub fn has_event(&self, id: i64) -> Result<bool, StoreError> {
         journal::has(&self.connection, id)
+    }
+
+    /// Returns the numbers of at most `limit` messages of the quarantine above `after`, in their order.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn quarantine_ids(&self, after: i64, limit: u32) -> Result<Vec<i64>, StoreError> {
+        const DOING: &str = "cannot read the quarantine";
+        let sql = "SELECT id FROM quarantine WHERE id > ?1 ORDER BY id LIMIT ?2";
+        let mut statement = self.connection.prepare(sql).doing(DOING)?;
+        let rows = statement.query_map((after, limit), |row| row.get(0)).doing(DOING)?;
+        rows.collect::<Result<_, _>>().doing(DOING)
+    }
+
+    /// Reads one message of the quarantine; `None` where it is not there.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn quarantine_message(&self, id: i64) -> Result<Option<RawMessage>, StoreError> {
+        self.connection
+            .query_row(
+                "SELECT received_ms, topic, client_id, qos, reason, detail, payload FROM quarantine WHERE id = ?1",
+                [id],
+                |row| {
+                    Ok(RawMessage {
+                        id,
+                        received_ms: row.get(0)?,
+                        topic: row.get(1)?,
+                        client_id: row.get(2)?,
+                        qos: row.get(3)?,
+                        reason: row.get(4)?,
+                        detail: row.get(5)?,
+                        payload: row.get(6)?,
+                    })
+                },
+            )
+            .optional()
+            .doing("cannot read the quarantine")
     }
 
     /// Lists the newest `limit` messages of the quarantine, newest first.

@@ -308,6 +308,9 @@ impl Database {
                     Content::Alerts(changes) => {
                         outcome.alerts_refused += u64::from(!taken(alerts::apply(&self.connection, changes))?);
                     }
+                    Content::Errand(errand) => {
+                        errand.apply(&self.connection, &mut self.cached, &mut tables, &mut outcome)?;
+                    }
                     Content::Heartbeat => {}
                     Content::Ledger(change) => {
                         outcome.ledger_refused += u64::from(!taken(ledger::apply(&self.connection, change))?)
