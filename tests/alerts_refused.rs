@@ -8,7 +8,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 
-use support::alerts::{Sensor, expect, site};
+use support::alerts::{Sensor, done, expect, site};
 use support::health::get;
 use support::mqtt::Connect;
 use support::webhook::{Mood, Webhook};
@@ -47,6 +47,7 @@ fn a_message_that_is_never_taken_keeps_no_other_waiting_also_after_a_restart() {
     hook.wait_tried(1, SOON);
     Sensor::new(&hub).says(-1.0);
     expect(&hook, &[":firing"]);
+    wait_for("the mark", SOON, || done(&site) == 1);
     hub.kill_9();
     let hub = site.start();
     Sensor::new(&hub).says(1.0);
