@@ -23,6 +23,7 @@ use super::error::{Class, StoreError};
 use super::journal::Journal;
 use super::progress::Progress;
 use super::transaction::Database;
+use crate::fault;
 use crate::log::Rate;
 
 /// How often the free space is looked at while there is plenty of it.
@@ -101,6 +102,9 @@ impl Space {
             if self.stage != Stage::Ample {
                 tell(database.may_grow(false));
             }
+        }
+        if let Some(pages) = fault::pages_max() {
+            tell(database.bound(pages));
         }
         let near = self.free < self.reserve.bytes_max().saturating_mul(RESERVES_NEAR) || self.stage != Stage::Ample;
         if near || self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_INTERVAL) {
@@ -187,7 +191,8 @@ impl Space {
     /// Tells whether there is room for the whole reserve and twice what a disk counts as full with.
     fn has_room(&self) -> bool {
         let over = (self.floor() * 2).max(ROOM_BYTES_MIN);
-        self.free.saturating_add(self.reserve.held()) >= self.reserve.bytes_max().saturating_add(over)
+        fault::pages_max().is_none()
+            && self.free.saturating_add(self.reserve.held()) >= self.reserve.bytes_max().saturating_add(over)
     }
 
     /// Tells whether nothing is free, but the reserve holds something.

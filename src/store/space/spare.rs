@@ -9,14 +9,16 @@ use crate::clock::now_ms;
 use crate::store::error::{Doing, StoreError};
 use crate::store::transaction::Database;
 
-/// Pages of the write-ahead log that are moved into the database together, at most: SQLite's own number.
-const CHECKPOINT_PAGES_MAX: u64 = 1_000;
-const CHECKPOINT_PAGES_MIN: u64 = 16;
+/// How long the write-ahead log becomes before it is moved into the database, at most, bytes: what SQLite's thousand pages usually
+/// are. A page that is written again and again is moved once.
+const LOG_BYTES_MAX: u64 = 4_096_000;
+const LOG_PAGES_MIN: u64 = 16;
 /// The most pages that SQLite lets a database have.
 const PAGES_MAX: i64 = 4_294_967_294;
 /// Messages of the quarantine that are dropped in one step, and their bytes.
 const QUARANTINE_STEP: u64 = 256;
 const QUARANTINE_STEP_BYTES: i64 = 1 << 20;
+const BOUNDING: &str = "cannot bound the database";
 /// The tables that can be made again from the readings.
 const ROLLUPS: [&str; 2] = ["rollup_hour", "rollup_day"];
 
@@ -25,15 +27,18 @@ impl Database {
     pub(super) fn keep_log_below(&self, bytes: u64) -> Result<(), StoreError> {
         const DOING: &str = "cannot bound the write-ahead log";
         let page: i64 = self.number("PRAGMA page_size").doing(DOING)?;
-        let pages = (bytes / page.unsigned_abs().max(1)).clamp(CHECKPOINT_PAGES_MIN, CHECKPOINT_PAGES_MAX);
+        let pages = (bytes.min(LOG_BYTES_MAX) / page.unsigned_abs().max(1)).max(LOG_PAGES_MIN);
         self.number(&format!("PRAGMA wal_autocheckpoint = {pages}")).map(drop).doing(DOING)
     }
 
     /// Lets the database grow no more, or again.
     pub(super) fn may_grow(&self, may: bool) -> Result<(), StoreError> {
-        const DOING: &str = "cannot bound the database";
-        let pages = if may { PAGES_MAX } else { self.number("PRAGMA page_count").doing(DOING)? };
-        self.number(&format!("PRAGMA max_page_count = {pages}")).map(drop).doing(DOING)
+        self.bound(if may { PAGES_MAX } else { self.number("PRAGMA page_count").doing(BOUNDING)? })
+    }
+
+    /// Lets the database have no more than so many pages.
+    pub(super) fn bound(&self, pages: i64) -> Result<(), StoreError> {
+        self.number(&format!("PRAGMA max_page_count = {pages}")).map(drop).doing(BOUNDING)
     }
 
     /// Moves what it can of the write-ahead log into the database, waiting for nobody.
