@@ -46,6 +46,7 @@ const KEPT_READ_TIME_MAX: Duration = Duration::from_secs(5);
 const KEEP_TIME_MAX: Duration = Duration::from_secs(4);
 const SESSIONS_END_TIME_MAX: Duration = Duration::from_millis(1500);
 const WRITER_ENDED: &str = "the thread that writes to the database ended unexpectedly";
+const START_ENDED: &str = "the thread that opens the database ended unexpectedly";
 const ROUTER_ENDED: &str = "the message router ended unexpectedly";
 const BRIDGE_ENDED: &str = "the bridge ended unexpectedly";
 const ROUTER_LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -133,7 +134,16 @@ async fn run_logged(config: &Config, log_file: Option<LogFile>, hub_toml: Arc<Hu
         warn!("{warning}");
     }
     let service = Service::start();
-    let hub = Hub::start(config, service.clone(), hub_toml).await?;
+    let started = tokio::select! {
+        started = Hub::start(config, service.clone(), hub_toml) => Some(started?),
+        () = signals.stop_early() => None,
+    };
+    // Nothing was acked yet that is not on disk.
+    let Some(hub) = started else {
+        service.stopping("stops");
+        info!("stationhub has stopped before it served");
+        return Ok(());
+    };
     if let Some(path) = &config.ready_file {
         ready::write(path, &hub.ready())?;
     }
@@ -182,7 +192,7 @@ impl Hub {
     async fn start(config: &Config, service: Service, hub_toml: Arc<HubToml>) -> Result<Hub, HubError> {
         let store_ended = |source| HubError::Store { path: config.store.path.clone(), source };
         let queue = Arc::new(Queue::new(config.ingest.queue_bytes));
-        let readings = alert::tap(&config.alerts);
+        let readings = alert::tap();
         let settings = Settings {
             path: config.store.path.clone(),
             synchronous: config.store.synchronous,
@@ -190,10 +200,13 @@ impl Hub {
             quarantine_bytes_max: config.store.quarantine_bytes_max,
             reserve_bytes: config.store.reserve_bytes,
             write_failures_max: config.health.write_failures_max,
-            tap: readings.as_ref().map(|(tap, _)| tap.clone()),
+            tap: Some(readings.0.clone()),
         };
         let outbox = config.bridge.as_ref().map(upstream::outbox);
-        let writer = Writer::start(settings, queue.clone(), outbox.clone()).map_err(store_ended)?;
+        let (of_writer, of_bridge) = (queue.clone(), outbox.clone());
+        // To open the database may wait for another program's lock.
+        let writer = tasks::blocking(Name::Part("start"), move || Writer::start(settings, of_writer, of_bridge)).await;
+        let writer = writer.map_err(|_| HubError::PartEnded(START_ENDED.to_owned()))?.map_err(store_ended)?;
         let limits = Limits {
             payload_bytes_max: config.ingest.payload_bytes_max,
             clock_skew_ms_max: u64::try_from(config.ingest.clock_skew_max.as_millis()).unwrap_or(u64::MAX),
@@ -224,14 +237,12 @@ impl Hub {
         };
         let health = Arc::new(Health::new(watched, &config.health));
         let inside = broker.inside("stationhub-alerts", alert::USER);
-        let inputs = Inputs { issues: health.issues(), readings };
+        let inputs = Inputs { findings: health.findings(), readings };
         let (station, database) = (&config.station.name, &config.store.path);
         let alerts = alert::Running::start(&config.alerts, station, database, queue, &inside, inputs).await;
         let mut reloads: Vec<Arc<dyn Reload>> = vec![hub_toml.clone()];
         reloads.extend(broker.reloads());
-        if !config.alerts.rules.is_empty() {
-            reloads.push(Arc::new(RulesAnew::new(alerts.alerts(), hub_toml.reread())));
-        }
+        reloads.push(Arc::new(RulesAnew::new(alerts.alerts(), hub_toml.reread())));
         let mut hub = Hub {
             database: config.store.path.clone(),
             writer,
@@ -292,12 +303,14 @@ impl Hub {
         let (database, stop) = (self.database.clone(), self.background.clone());
         let mut bound = Some(socket);
         tasks::lasting(&self.tasks, Name::Part("owner's socket"), self.background.clone(), move || {
-            let socket = bound.take().map_or_else(|| OwnersSocket::bind(&database), Ok);
-            let (rooms, stop) = (rooms.clone(), stop.clone());
+            let (database, rooms, stop) = (database.clone(), rooms.clone(), stop.clone());
+            let mut bound = bound.take();
             async move {
-                match socket {
-                    Ok(socket) => http::serve_socket(socket, rooms, stop).await,
-                    Err(error) => warn!("{error}"),
+                while !stop.is_cancelled() {
+                    match bound.take().map_or_else(|| OwnersSocket::bind(&database), Ok) {
+                        Ok(socket) => http::serve_socket(socket, rooms.clone(), stop.clone()).await,
+                        Err(error) => return warn!("{error}"),
+                    }
                 }
             }
         });

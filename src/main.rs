@@ -14,7 +14,7 @@ use stationhub::cli::{
 use stationhub::config::{Config, Flags};
 use stationhub::http::client::{ClientError, Colours};
 use stationhub::store::Reader;
-use stationhub::{http, hub, import_mosquitto, passwd, simulate};
+use stationhub::{http, hub, import_mosquitto, lock, passwd, simulate, store};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -151,7 +151,15 @@ fn alert(config: &Config, command: AlertCommand) -> anyhow::Result<()> {
             AlertCommand::Ack(args) => http::acknowledge(database, &args.rule).await,
             AlertCommand::Test(args) => http::test_channel(database, &args.channel).await,
         }
-    })?;
+    });
+    let answer = match (answer, &command) {
+        (Err(ClientError::NotRunning { .. }), AlertCommand::Ack(args)) => {
+            let _lock = lock::take_database(database)?;
+            let count = store::alerts::acknowledge(database, &args.rule)?;
+            format!("no hub runs; {} is acknowledged on {count} in the database", args.rule)
+        }
+        (answer, _) => answer?,
+    };
     match command {
         AlertCommand::List(args) if !args.json => {
             let listing = serde_json::from_str(&answer).context("the hub's answer is no JSON")?;

@@ -137,7 +137,7 @@ fn what_a_rule_told_is_over_when_the_rule_is_gone() {
     let hub = site.start();
     let ids = expect(&hook, &[":firing", ":resolved"]);
     assert!(ids.iter().all(|id| id.starts_with("farm:frost:")), "{ids:?}");
-    assert!(hook.taken()[1].body.contains("its rule is no more"));
+    assert!(hook.taken()[1].body.contains("no rule tells of it any more"));
     Sensor::new(&hub).says(-1.0);
     let ids = expect(&hook, &[":firing", ":resolved", ":firing"]);
     assert!(ids[2].starts_with("farm:ice:"), "{ids:?}");

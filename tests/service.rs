@@ -7,9 +7,11 @@
 mod support;
 
 use std::fs;
+use std::process::Stdio;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rustix::process::{Pid, kill_process};
 use support::mqtt::Connect;
 use support::sensor::{weather, weather_topic};
 use support::systemd::ServiceManager;
@@ -97,6 +99,41 @@ fn a_database_that_another_program_has_locked_does_not_starve_the_watchdog() {
     other.execute_batch("COMMIT").unwrap();
     client.expect_puback(1);
     drop(hub);
+}
+
+/// Locks a database that is no hub's yet, so that the hub cannot open it.
+fn locked_at_the_start(site: &Site) -> Connection {
+    let other = Connection::open(site.db()).unwrap();
+    other.execute_batch("CREATE TABLE t(a); BEGIN EXCLUSIVE; INSERT INTO t VALUES (1)").unwrap();
+    other
+}
+
+#[test]
+fn a_hub_is_ready_once_its_store_is_open_and_says_what_it_waits_for() {
+    let site = Site::new();
+    let other = locked_at_the_start(&site);
+    let mut manager = ServiceManager::listen(&site, None);
+    let _hub = site.start_as_it_is(manager.of(site.run_command()));
+    manager.wait_for("STATUS=waits for the database", PATIENTLY);
+    assert!(!manager.lines().contains(&"READY=1".to_owned()), "{:?}", manager.lines());
+    other.execute_batch("COMMIT").unwrap();
+    manager.wait_for("READY=1", PATIENTLY);
+}
+
+#[test]
+fn a_start_that_waits_for_a_lock_ends_at_once_by_a_signal() {
+    let site = Site::new();
+    let _other = locked_at_the_start(&site);
+    let mut hub = site.run_command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let log = || fs::read_to_string(site.file("hub.log")).unwrap_or_default();
+    wait_for("the start", SOON, || log().contains("stationhub starts"));
+    kill_process(Pid::from_child(&hub), Signal::TERM).unwrap();
+    let mut ended = None;
+    wait_for("the end", Duration::from_secs(4), || {
+        ended = hub.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert!(ended.unwrap().success() && log().contains("before it served"), "{}", log());
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! A notice is on disk before it is sent, and marked once it is sent: what a crash leaves unmarked is sent after it. Where
 //! the store does not take it in time, it is sent all the same: the store may be what it is about.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use super::channel::Sender;
 use super::error::AlertError;
 use super::ledger::Ledger;
 use super::message::Message;
-use super::waiting::{Fate, Line, Manners, Next, Waiting};
+use super::waiting::{Fate, GROUP_MAX, Line, Manners, Next, Waiting};
 use crate::clock::now_ms;
 use crate::config::alerts::Channel;
 use crate::log::Rate;
@@ -46,6 +46,10 @@ pub struct Outlet {
     manners: Manners,
     ledger: Arc<Ledger>,
     line: Mutex<Line>,
+    /// What was tried and is tried again as it is: a message keeps its id.
+    held: Mutex<Option<Vec<Waiting>>>,
+    /// Notices that go in one message: fewer where the receiver does not take as many.
+    group_max: AtomicUsize,
     changed: Notify,
     sent: AtomicU64,
     dropped: AtomicU64,
@@ -60,6 +64,8 @@ struct Trouble {
     attempts: u32,
     pause: Duration,
     error: String,
+    /// Whether it is the message that the receiver does not take.
+    is_final: bool,
 }
 
 /// How a channel stands.
@@ -90,6 +96,8 @@ impl Outlet {
             manners,
             ledger,
             line: Mutex::default(),
+            held: Mutex::default(),
+            group_max: AtomicUsize::new(GROUP_MAX),
             changed: Notify::new(),
             sent: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -116,7 +124,11 @@ impl Outlet {
     /// # Errors
     /// The channel's.
     pub async fn test(&self) -> Result<(), AlertError> {
-        self.sender.send(&Message::test(&self.station, &self.name, now_ms())).await
+        self.sender.send(&Message::test(&self.station, &self.name, now_ms())).await?;
+        // Whoever mended it does not wait for the end of a pause.
+        self.recovered();
+        self.changed.notify_one();
+        Ok(())
     }
 
     /// Returns how the channel stands.
@@ -134,7 +146,10 @@ impl Outlet {
     /// Sends what waits until `stop`; what is left then is sent after the next start.
     pub async fn run(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let next = self.line().next(&self.manners, now_ms());
+            let next = match self.held().take() {
+                Some(group) => Next::Send(group),
+                None => self.line().next(&self.manners, self.group_max.load(Ordering::Relaxed), now_ms()),
+            };
             let pause = match next {
                 Next::Idle => LOOK_INTERVAL,
                 Next::Wait(time) => time.min(LOOK_INTERVAL),
@@ -143,13 +158,25 @@ impl Outlet {
                     None => return,
                 },
             };
-            let failing = self.trouble().is_some();
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(pause) => {}
+            self.rest(&stop, pause).await;
+        }
+    }
+
+    /// Waits for a while, or until there is something else to do.
+    async fn rest(&self, stop: &CancellationToken, pause: Duration) {
+        let woken = async {
+            loop {
+                self.changed.notified().await;
                 // A server that does not answer is not asked sooner for a second message.
-                () = self.changed.notified(), if !failing => {}
+                if self.trouble().as_ref().is_none_or(|trouble| trouble.is_final) {
+                    return;
+                }
             }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = woken => {}
         }
     }
 
@@ -162,14 +189,33 @@ impl Outlet {
         match self.sender.send(&message).await {
             Ok(()) => {
                 self.recovered();
+                let group_max = self.group_max.load(Ordering::Relaxed);
+                self.group_max.store((group_max * 2).min(GROUP_MAX), Ordering::Relaxed);
                 self.sent.fetch_add(1, Ordering::Relaxed);
                 let superseded = self.line().sent(&group);
                 self.ledger.note(notices.into_iter().map(|notice| self.done(notice, "sent")));
                 self.settle(superseded);
                 Duration::ZERO
             }
-            Err(error) => self.failed(&error),
+            Err(error) => {
+                let pause = self.failed(&error);
+                self.try_otherwise(group, &error).unwrap_or(pause)
+            }
         }
+    }
+
+    /// Decides how a group is tried again: as it is, or, where its receiver does not take it as it is, in smaller ones, and at
+    /// last behind all others. Returns the pause before that, where it is another than a failure's.
+    fn try_otherwise(&self, group: Vec<Waiting>, error: &AlertError) -> Option<Duration> {
+        match &group[..] {
+            _ if !error.is_final() => *self.held() = Some(group),
+            [only] => self.line().defer(only.notice.episode),
+            several => {
+                self.group_max.store((several.len() / 2).max(1), Ordering::Relaxed);
+                return Some(PAUSE_MIN);
+            }
+        }
+        None
     }
 
     fn failed(&self, error: &AlertError) -> Duration {
@@ -180,7 +226,9 @@ impl Outlet {
             attempts: 0,
             pause: PAUSE_MIN,
             error: String::new(),
+            is_final: false,
         });
+        trouble.is_final = error.is_final();
         trouble.attempts += 1;
         trouble.error = error.to_string();
         if self.failure_lines.allows() {
@@ -223,6 +271,10 @@ impl Outlet {
 
     fn line(&self) -> MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Vec<Waiting>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {

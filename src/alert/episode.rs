@@ -12,8 +12,10 @@ use super::rules::{Found, lasted};
 use crate::config::alerts::Rule;
 use crate::store::alerts::Episode;
 
-/// Subjects that are pending or firing, at most, of all rules together: topics are what clients make them.
+/// Subjects that are pending or firing, at most, of one rule: topics are what clients make them.
 const SUBJECTS_MAX: usize = 1_000;
+/// How long a pending subject keeps its room without being observed, where others want it, milliseconds.
+const UNSEEN_MS_MAX: i64 = 60_000;
 /// Ended episodes that are remembered, to be listed.
 const ENDED_MAX: usize = 50;
 
@@ -61,10 +63,22 @@ pub struct Event {
 /// How a rule stands with a subject on which its condition holds.
 #[derive(Debug)]
 enum Standing {
-    /// Not for long enough, since then (run time).
-    Pending { since_ms: i64 },
-    /// It is told, last then (run time).
-    Firing { episode: Episode, told_ms: i64 },
+    /// Not for long enough, since then and observed last then (run time).
+    Pending { since_ms: i64, seen_ms: i64 },
+    /// It is told.
+    Firing(Firing),
+}
+
+/// An episode that lasts.
+#[derive(Debug)]
+struct Firing {
+    episode: Episode,
+    /// When it began to be told (run time).
+    fired_ms: i64,
+    /// When it was told last (run time).
+    told_ms: i64,
+    /// Whether it was observed in this run.
+    is_seen: bool,
 }
 
 /// All episodes.
@@ -89,35 +103,47 @@ impl Book {
                 continue;
             }
             // A clock that was set back must not keep a repeat waiting for long.
-            let told_ms = now.run_ms - (now.wall_ms - episode.told_ms).max(0);
-            let of_rule = book.standing.entry(episode.rule.clone()).or_default();
-            of_rule.insert(episode.subject.clone(), Standing::Firing { episode, told_ms });
+            let run_ms = |wall_ms: i64| now.run_ms - (now.wall_ms - wall_ms).max(0);
+            let (fired_ms, told_ms) = (run_ms(episode.fired_ms), run_ms(episode.told_ms));
+            let (rule, subject) = (episode.rule.clone(), episode.subject.clone());
+            let firing = Firing { episode, fired_ms, told_ms, is_seen: false };
+            book.standing.entry(rule).or_default().insert(subject, Standing::Firing(firing));
         }
         book
     }
 
-    /// Ends the episodes of rules that are no more.
-    pub fn end_others(&mut self, rules: &[Rule], now: Moment) -> Vec<Event> {
-        let is_gone = |name: &Arc<str>| !rules.iter().any(|rule| *rule.name == **name);
-        let gone: Vec<Arc<str>> = self.standing.keys().filter(|name| is_gone(name)).cloned().collect();
-        let gone: Vec<Standing> =
-            gone.iter().filter_map(|name| self.standing.remove(name)).flat_map(HashMap::into_values).collect();
-        let firing = gone.into_iter().filter_map(|standing| match standing {
-            Standing::Firing { episode, .. } => Some(episode),
-            Standing::Pending { .. } => None,
+    /// Ends the episodes that no rule tells of any more.
+    pub fn end_others(&mut self, is_told: impl Fn(&Episode) -> bool, now: Moment) -> Vec<Event> {
+        let mut gone = Vec::new();
+        for subjects in self.standing.values_mut() {
+            subjects.retain(|_, standing| match standing {
+                Standing::Firing(firing) if !is_told(&firing.episode) => {
+                    gone.push((firing.episode.clone(), firing.fired_ms));
+                    false
+                }
+                Standing::Firing(_) => true,
+                // It begins anew under the rules as they are now.
+                Standing::Pending { .. } => false,
+            });
+        }
+        self.standing.retain(|_, subjects| !subjects.is_empty());
+        gone.sort_by_key(|(episode, _)| episode.id);
+        let ended = gone.into_iter().map(|(episode, fired_ms)| {
+            let event = self.resolve(episode, fired_ms, now);
+            let text = format!("no rule tells of it any more; it was: {}", event.episode.text);
+            Event { text, ..event }
         });
-        firing
-            .map(|episode| {
-                let event = self.resolve(episode, now);
-                let text = format!("its rule is no more; it was: {}", event.episode.text);
-                Event { text, ..event }
-            })
-            .collect()
+        ended.collect()
+    }
+
+    /// Tells whether an earlier run told of a subject, and this one has not observed it yet.
+    pub fn is_of_an_earlier_run(&self, rule: &str, subject: &str) -> bool {
+        matches!(self.get(rule, subject), Some(Standing::Firing(Firing { is_seen: false, .. })))
     }
 
     /// Tells whether a rule is telling of a subject.
     pub fn is_firing(&self, rule: &str, subject: &str) -> bool {
-        matches!(self.get(rule, subject), Some(Standing::Firing { .. }))
+        matches!(self.get(rule, subject), Some(Standing::Firing(_)))
     }
 
     /// Tells whether a rule's condition held on a subject when it was last looked at.
@@ -135,33 +161,35 @@ impl Book {
         let before = self.standing.get_mut(rule.name.as_str()).and_then(|subjects| subjects.remove(subject));
         let (standing, event) = match (before, found.holds) {
             (None | Some(Standing::Pending { .. }), false) => (None, None),
-            (Some(Standing::Firing { episode, .. }), false) => (None, Some(self.resolve(episode, now))),
-            (Some(Standing::Firing { mut episode, mut told_ms }), true) => {
-                let worse = found.severity > episode.severity;
-                episode.text = found.text;
+            (Some(Standing::Firing(firing)), false) => (None, Some(self.resolve(firing.episode, firing.fired_ms, now))),
+            (Some(Standing::Firing(mut firing)), true) => {
+                firing.is_seen = true;
+                let worse = found.severity > firing.episode.severity;
+                firing.episode.text = found.text;
                 let event = worse.then(|| {
-                    episode.severity = found.severity;
-                    episode.acknowledged_ms = None;
-                    told_ms = now.run_ms;
-                    repeat(&mut episode, now)
+                    firing.episode.severity = found.severity;
+                    firing.episode.acknowledged_ms = None;
+                    firing.repeat(now)
                 });
-                (Some(Standing::Firing { episode, told_ms }), event)
+                (Some(Standing::Firing(firing)), event)
             }
-            (None, true) if !self.has_room() => {
+            (None, true) if !self.has_room(rule, now) => {
                 self.left_out += 1;
                 (None, None)
             }
             (pending, true) => {
                 let since_ms = match pending {
-                    Some(Standing::Pending { since_ms }) => since_ms,
+                    Some(Standing::Pending { since_ms, .. }) => since_ms,
                     _ => now.run_ms,
                 };
                 let hold_ms = i64::try_from(rule.hold.as_millis()).unwrap_or(i64::MAX);
                 if now.run_ms.saturating_sub(since_ms) < hold_ms {
-                    (Some(Standing::Pending { since_ms }), None)
+                    (Some(Standing::Pending { since_ms, seen_ms: now.run_ms }), None)
                 } else {
                     let event = self.fire(rule, subject, found, now);
-                    (Some(Standing::Firing { episode: event.episode.clone(), told_ms: now.run_ms }), Some(event))
+                    let (episode, run_ms) = (event.episode.clone(), now.run_ms);
+                    let firing = Firing { episode, fired_ms: run_ms, told_ms: run_ms, is_seen: true };
+                    (Some(Standing::Firing(firing)), Some(event))
                 }
             }
         };
@@ -175,13 +203,14 @@ impl Book {
     pub fn repeats(&mut self, rules: &[Rule], now: Moment) -> Vec<Event> {
         let mut events = Vec::new();
         for standing in self.standing.values_mut().flat_map(HashMap::values_mut) {
-            let Standing::Firing { episode, told_ms } = standing else { continue };
-            let repeat_after = rules.iter().find(|rule| *rule.name == *episode.rule).and_then(|rule| rule.repeat);
-            let Some(repeat_after) = repeat_after.filter(|_| episode.acknowledged_ms.is_none()) else { continue };
+            let Standing::Firing(firing) = standing else { continue };
+            let repeat_after =
+                rules.iter().find(|rule| *rule.name == *firing.episode.rule).and_then(|rule| rule.repeat);
+            let is_known = firing.episode.acknowledged_ms.is_some();
+            let Some(repeat_after) = repeat_after.filter(|_| !is_known) else { continue };
             let after_ms = i64::try_from(repeat_after.as_millis()).unwrap_or(i64::MAX);
-            if now.run_ms.saturating_sub(*told_ms) >= after_ms {
-                *told_ms = now.run_ms;
-                events.push(repeat(episode, now));
+            if now.run_ms.saturating_sub(firing.told_ms) >= after_ms {
+                events.push(firing.repeat(now));
             }
         }
         events.sort_by_key(|event| event.episode.id);
@@ -192,7 +221,7 @@ impl Book {
     pub fn acknowledge(&mut self, rule: &str, now: Moment) -> Vec<Episode> {
         let mut acknowledged = Vec::new();
         for standing in self.standing.get_mut(rule).into_iter().flat_map(HashMap::values_mut) {
-            if let Standing::Firing { episode, .. } = standing {
+            if let Standing::Firing(Firing { episode, .. }) = standing {
                 episode.acknowledged_ms = episode.acknowledged_ms.or(Some(now.wall_ms));
                 acknowledged.push(episode.clone());
             }
@@ -203,7 +232,7 @@ impl Book {
     /// Returns the episodes that have not ended, oldest first.
     pub fn firing(&self) -> Vec<Episode> {
         let firing = self.standing.values().flat_map(HashMap::values).filter_map(|standing| match standing {
-            Standing::Firing { episode, .. } => Some(episode.clone()),
+            Standing::Firing(firing) => Some(firing.episode.clone()),
             Standing::Pending { .. } => None,
         });
         let mut firing: Vec<Episode> = firing.collect();
@@ -239,11 +268,12 @@ impl Book {
         Event { what: What::Firing, episode, text: found.text }
     }
 
-    fn resolve(&mut self, mut episode: Episode, now: Moment) -> Event {
+    /// Ends an episode that began to be told then (run time).
+    fn resolve(&mut self, mut episode: Episode, fired_ms: i64, now: Moment) -> Event {
         episode.resolved_ms = Some(now.wall_ms);
         episode.told_ms = now.wall_ms;
         self.end(episode.clone());
-        let text = format!("over after {}; it was: {}", lasted(now.wall_ms - episode.fired_ms), episode.text);
+        let text = format!("over after {}; it was: {}", lasted(now.run_ms - fired_ms), episode.text);
         Event { what: What::Resolved, episode, text }
     }
 
@@ -252,22 +282,17 @@ impl Book {
         self.ended.truncate(ENDED_MAX);
     }
 
-    /// Makes room for one more subject, if need be of the one that has been pending for longest.
-    fn has_room(&mut self) -> bool {
-        if self.subject_count() < SUBJECTS_MAX {
+    /// Makes room for one more subject of a rule, if need be of a pending one that has not been observed for a while.
+    fn has_room(&mut self, rule: &Rule, now: Moment) -> bool {
+        let Some(subjects) = self.standing.get_mut(rule.name.as_str()).filter(|all| all.len() >= SUBJECTS_MAX) else {
             return true;
-        }
-        let all = self.standing.iter().flat_map(|(rule, subjects)| subjects.iter().map(move |entry| (rule, entry)));
-        let pending = all.filter_map(|(rule, (subject, standing))| match standing {
-            Standing::Pending { since_ms } => Some((*since_ms, rule.clone(), subject.clone())),
-            Standing::Firing { .. } => None,
+        };
+        let pending = subjects.iter().filter_map(|(subject, standing)| match standing {
+            Standing::Pending { seen_ms, .. } => Some((*seen_ms, subject.clone())),
+            Standing::Firing(_) => None,
         });
-        let Some((_, rule, subject)) = pending.min() else { return false };
-        self.standing.get_mut(&rule).is_some_and(|subjects| subjects.remove(&subject).is_some())
-    }
-
-    fn subject_count(&self) -> usize {
-        self.standing.values().map(HashMap::len).sum()
+        let Some((seen_ms, subject)) = pending.min() else { return false };
+        now.run_ms.saturating_sub(seen_ms) >= UNSEEN_MS_MAX && subjects.remove(&subject).is_some()
     }
 
     fn get(&self, rule: &str, subject: &str) -> Option<&Standing> {
@@ -275,11 +300,15 @@ impl Book {
     }
 }
 
-fn repeat(episode: &mut Episode, now: Moment) -> Event {
-    episode.repeats = episode.repeats.saturating_add(1);
-    episode.told_ms = now.wall_ms;
-    let text = format!("for {}: {}", lasted(now.wall_ms - episode.fired_ms), episode.text);
-    Event { what: What::Repeat(episode.repeats), episode: episode.clone(), text }
+impl Firing {
+    /// Notes that it is told once more.
+    fn repeat(&mut self, now: Moment) -> Event {
+        self.told_ms = now.run_ms;
+        self.episode.repeats = self.episode.repeats.saturating_add(1);
+        self.episode.told_ms = now.wall_ms;
+        let text = format!("for {}: {}", lasted(now.run_ms - self.fired_ms), self.episode.text);
+        Event { what: What::Repeat(self.episode.repeats), episode: self.episode.clone(), text }
+    }
 }
 
 #[cfg(test)]

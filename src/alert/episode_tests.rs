@@ -91,7 +91,7 @@ fn an_episode_goes_on_after_a_restart() {
 fn episodes_of_a_rule_that_is_gone_are_over() {
     let (mut book, rule, subject) = (Book::default(), rule("r", 0, None), Arc::from("s"));
     book.observe(&rule, &subject, found(true), at(0));
-    assert_eq!(whats(book.end_others(&[], at(1))), ["resolved"]);
+    assert_eq!(whats(book.end_others(|_| false, at(1))), ["resolved"]);
     assert!(book.firing().is_empty() && book.ended().len() == 1);
 }
 
@@ -101,11 +101,40 @@ fn subjects_without_end_take_bounded_room() {
     for number in 0..2 * SUBJECTS_MAX {
         book.observe(&holding, &Arc::from(number.to_string()), found(true), at(number as i64));
     }
-    assert_eq!(book.subject_count(), SUBJECTS_MAX);
+    assert_eq!(book.subjects("h").len(), SUBJECTS_MAX);
     let told = (0..2 * SUBJECTS_MAX)
         .filter_map(|number| book.observe(&telling, &Arc::from(number.to_string()), found(true), at(9_999)));
     assert_eq!(told.count(), SUBJECTS_MAX);
-    assert_eq!((book.subject_count(), book.left_out()), (SUBJECTS_MAX, SUBJECTS_MAX as u64));
+    assert_eq!((book.subjects("t").len(), book.subjects("h").len()), (SUBJECTS_MAX, SUBJECTS_MAX));
+}
+
+#[test]
+fn a_crowd_of_subjects_that_comes_again_and_again_fires_and_one_that_went_away_makes_room() {
+    let (mut book, rule) = (Book::default(), rule("r", 5, None));
+    let subject = |number: usize| Arc::from(number.to_string());
+    let fired: usize = (0..8)
+        .flat_map(|s| (0..SUBJECTS_MAX + 100).map(move |number| (s, number)))
+        .filter_map(|(s, number)| book.observe(&rule, &subject(number), found(true), at(s)))
+        .count();
+    assert_eq!((fired, book.left_out()), (SUBJECTS_MAX, 800), "the crowd shut itself out");
+
+    let mut book = Book::default();
+    for number in 0..SUBJECTS_MAX {
+        book.observe(&rule, &subject(number), found(true), at(0));
+    }
+    assert_eq!(book.observe(&rule, &Arc::from("new"), found(true), at(100)), None);
+    assert!(book.knows("r", "new"), "what was seen once, long ago, keeps the room");
+}
+
+#[test]
+fn what_an_earlier_run_told_of_is_known_as_such_until_it_is_observed() {
+    let (mut book, rule, subject) = (Book::default(), rule("r", 0, None), Arc::from("s"));
+    let begun = book.observe(&rule, &subject, found(true), at(0)).unwrap().episode;
+    assert!(!book.is_of_an_earlier_run("r", "s"));
+    let mut book = Book::restored(vec![begun], at(1));
+    assert!(book.is_of_an_earlier_run("r", "s"));
+    book.observe(&rule, &subject, found(true), at(2));
+    assert!(!book.is_of_an_earlier_run("r", "s"));
 }
 
 #[derive(Clone, Debug)]

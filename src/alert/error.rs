@@ -20,6 +20,8 @@ pub enum AlertError {
         server: String,
         /// What it answered.
         answer: String,
+        /// Whether it will not take it later either.
+        is_final: bool,
     },
     /// A channel took too long.
     #[error("no answer within {} s", .0.as_secs())]
@@ -64,4 +66,11 @@ pub enum AlertError {
         /// The names that there are.
         known: String,
     },
+}
+
+impl AlertError {
+    /// Tells whether the message as it is will not be taken, however often it is sent.
+    pub fn is_final(&self) -> bool {
+        matches!(self, AlertError::Refused { is_final: true, .. } | AlertError::Unmade(_) | AlertError::Broker(_))
+    }
 }

@@ -32,6 +32,8 @@ pub struct Message {
     pub text: String,
     /// When the newest notice was made, UTC.
     pub time: String,
+    /// Whether it is a test, which leaves nothing behind.
+    pub is_test: bool,
 }
 
 impl Message {
@@ -60,6 +62,7 @@ impl Message {
             title,
             text: lines.join("\n"),
             time: time(newest_ms).strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            is_test: false,
         }
     }
 
@@ -76,6 +79,7 @@ impl Message {
             title: format!("[{station}] test"),
             text,
             time: time(now_ms).strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            is_test: true,
         }
     }
 
@@ -127,7 +131,9 @@ fn line(notice: &Notice) -> String {
     let Notice { rule, subject, severity, text, .. } = notice;
     // A source is named in the words about its value already.
     let about = if text.contains(&**subject) { String::new() } else { format!("{subject}: ") };
-    format!("{rule} {} ({}, {at}): {about}{text}", state(notice), severity.name())
+    let line = format!("{rule} {} ({}, {at}): {about}{text}", state(notice), severity.name());
+    // A source's name is what a client makes it: it makes no second line.
+    line.replace(char::is_control, " ")
 }
 
 fn time(ms: i64) -> Timestamp {

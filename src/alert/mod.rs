@@ -15,6 +15,7 @@ mod rules;
 mod running;
 mod waiting;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,8 +31,8 @@ use self::waiting::{Manners, Waiting};
 use crate::broker::inside::Inside;
 use crate::clock::now_ms;
 use crate::config;
-use crate::config::alerts::{Condition, Rule};
-use crate::health::checks::Issue;
+use crate::config::alerts::{Channel, Condition, Rule};
+use crate::health::checks::{Finding, Findings};
 use crate::log::Rate;
 use crate::store::alerts::{Episode, Notice};
 use crate::store::{AlertChange, KeptAlerts, Measured, Tap};
@@ -56,7 +57,7 @@ pub struct Alerts {
     book: Mutex<Book>,
     outlets: Vec<Arc<Outlet>>,
     ledger: Arc<Ledger>,
-    tap: Option<Arc<Tap>>,
+    tap: Arc<Tap>,
     started: Instant,
     crowded_lines: Rate,
 }
@@ -68,8 +69,9 @@ impl Alerts {
         broker: &Inside,
         ledger: Arc<Ledger>,
         kept: KeptAlerts,
-        tap: Option<Arc<Tap>>,
+        tap: Arc<Tap>,
     ) -> Alerts {
+        let settings = &with_a_channel(settings);
         let outlet = |channel: &config::alerts::Channel| {
             let manners = match channel.kind.may_wake() {
                 true => Manners { group: Some(settings.group), quiet: settings.quiet.clone() },
@@ -83,7 +85,7 @@ impl Alerts {
         let book = Book::restored(kept.episodes, now);
         for (name, notice) in kept.notices {
             match outlets.iter().find(|outlet| **outlet.name() == *name) {
-                Some(outlet) => outlet.push(Waiting { notice, noted: 0 }),
+                Some(outlet) => outlet.push(Waiting { notice, noted: 0, is_deferred: false }),
                 None => {
                     let Notice { episode, what, .. } = notice;
                     let outcome = "its channel is gone";
@@ -106,11 +108,13 @@ impl Alerts {
         alerts
     }
 
-    /// Takes other rules into force; what was told by rules that are no more is over.
+    /// Takes other rules into force; what was told by rules that are no more, of what they are not about any more, or by
+    /// other channels, is over.
     ///
     /// # Errors
     /// Which other part of the section is another, which needs a restart; the rules in force stay then.
     pub fn replace_rules(&self, settings: &config::Alerts) -> Result<(), AlertError> {
+        let settings = &with_a_channel(settings);
         let mut in_force = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         for (part, is_same) in [
             ("alerts.channel", in_force.channels == settings.channels),
@@ -127,16 +131,30 @@ impl Alerts {
             let mut channels = rule.into_iter().flat_map(|rule| &rule.channels);
             channels.any(|&position| self.outlets.get(position).is_some_and(|told| told.name() == outlet.name()))
         };
+        // A rule about something else is another one, whatever it is called: what it told would never be observed again.
+        let is_same =
+            |rule: &&Rule| before.iter().all(|old| old.name != rule.name || rules::are_about_the_same(old, rule));
+        let same: Vec<Rule> = settings.rules.iter().filter(is_same).cloned().collect();
+        if same.len() < settings.rules.len() {
+            self.put_in_force(&same, tells);
+        }
         self.put_in_force(&settings.rules, tells);
         Ok(())
     }
 
     fn put_in_force(&self, rules: &[Rule], tells: impl Fn(&Episode, &Outlet) -> bool) {
         *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules.into();
-        if let Some(tap) = &self.tap {
-            tap.set_open(rules.iter().any(|rule| matches!(rule.condition, Condition::Quantity(_))));
-        }
-        let over = self.book().end_others(rules, moment(self.started));
+        self.tap.set_open(rules.iter().any(|rule| matches!(rule.condition, Condition::Quantity(_))));
+        let is_told = |episode: &Episode| {
+            let rule = rules.iter().find(|rule| *rule.name == *episode.rule);
+            rule.is_some_and(|rule| {
+                let is_same = |(position, outlet): (usize, &Arc<Outlet>)| {
+                    tells(episode, outlet) == rule.channels.contains(&position)
+                };
+                rules::concerns(rule, &episode.subject) && self.outlets.iter().enumerate().all(is_same)
+            })
+        };
+        let over = self.book().end_others(is_told, moment(self.started));
         for event in over {
             let outlets: Vec<&Arc<Outlet>> =
                 self.outlets.iter().filter(|outlet| tells(&event.episode, outlet)).collect();
@@ -155,7 +173,7 @@ impl Alerts {
             firing: book.firing().into_iter().map(Listed::from).collect(),
             ended: book.ended().into_iter().map(Listed::from).collect(),
             channels: self.outlets.iter().map(|outlet| outlet.standing()).collect(),
-            readings_passed_by: self.tap.as_ref().map_or(0, |tap| tap.passed_by()),
+            readings_passed_by: self.tap.passed_by(),
         }
     }
 
@@ -191,7 +209,7 @@ impl Alerts {
 
     async fn watch(
         &self,
-        mut issues: watch::Receiver<Option<Arc<[Issue]>>>,
+        mut findings: watch::Receiver<Option<Arc<Findings>>>,
         readings: &mut mpsc::Receiver<Measured>,
         stop: CancellationToken,
     ) {
@@ -200,9 +218,9 @@ impl Alerts {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                Ok(()) = issues.changed() => {
-                    let found = issues.borrow_and_update().clone();
-                    self.take_issues(found.as_deref().unwrap_or_default());
+                Ok(()) = findings.changed() => {
+                    let found = findings.borrow_and_update().clone();
+                    found.iter().for_each(|found| self.take_findings(found));
                 }
                 Some(measured) = readings.recv() => self.take_reading(&measured),
                 _ = repeat_look.tick() => {
@@ -213,22 +231,22 @@ impl Alerts {
         }
     }
 
-    fn take_issues(&self, issues: &[Issue]) {
+    fn take_findings(&self, findings: &Findings) {
         let now = moment(self.started);
         for rule in &*self.rules() {
             let Condition::Check(id) = &rule.condition else { continue };
-            let concerns = |subject: &str| id.as_deref().is_none_or(|id| id == subject);
-            let mut subjects = self.book().subjects(&rule.name);
-            for issue in issues.iter().filter(|issue| concerns(issue.id)) {
-                if !subjects.iter().any(|subject| **subject == *issue.id) {
-                    subjects.push(issue.id.into());
-                }
+            let mut by_subject: BTreeMap<Arc<str>, Vec<&Finding>> =
+                self.book().subjects(&rule.name).into_iter().map(|subject| (subject, Vec::new())).collect();
+            for found in findings.found.iter().filter(|found| id.as_deref().is_none_or(|id| id == found.check)) {
+                by_subject.entry(found.subject.clone()).or_default().push(found);
             }
-            for subject in subjects {
-                // A rule that was about another check before a restart ends what it told of that.
-                let of_subject = issues.iter().filter(|issue| *issue.id == *subject && concerns(issue.id));
-                let of_subject: Vec<&Issue> = of_subject.collect();
-                let event = self.book().observe(rule, &subject, rules::of_issues(rule, &of_subject), now);
+            for (subject, found) in by_subject {
+                let mut book = self.book();
+                if found.is_empty() && findings.is_unsure(&subject) && book.is_of_an_earlier_run(&rule.name, &subject) {
+                    continue;
+                }
+                let event = book.observe(rule, &subject, rules::of_findings(rule, &found), now);
+                drop(book);
                 event.into_iter().for_each(|event| self.tell(event));
             }
         }
@@ -282,13 +300,22 @@ impl Alerts {
         let noted =
             self.ledger.note([AlertChange::Episode(episode), AlertChange::Notice { notice: notice.clone(), channels }]);
         for outlet in outlets {
-            outlet.push(Waiting { notice: notice.clone(), noted });
+            outlet.push(Waiting { notice: notice.clone(), noted, is_deferred: false });
         }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the section with the channel that rules without any have: the log.
+fn with_a_channel(settings: &config::Alerts) -> config::Alerts {
+    let mut settings = settings.clone();
+    if settings.channels.is_empty() {
+        settings.channels.push(Channel::log());
+    }
+    settings
 }
 
 fn unknown(what: &'static str, name: &str, known: Vec<&str>) -> AlertError {

@@ -4,8 +4,9 @@
 
 use std::fmt::Write;
 
-use crate::config::alerts::{Limit, Rule, Severity};
-use crate::health::checks::{self, Issue};
+use crate::config::alerts::{Condition, Limit, Rule, Severity};
+use crate::health::checks::{self, CHECKS, Finding};
+use crate::topic;
 
 /// What a rule found on one subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +26,37 @@ pub fn of_value(rule: &Rule, limit: &Limit, source: &str, value: f64, firing: bo
     Found { holds: limit.comparison.holds(value, number), severity: rule.severity.unwrap_or(Severity::Warning), text }
 }
 
-/// Judges what a check found; it may have found several things.
-pub fn of_issues(rule: &Rule, issues: &[&Issue]) -> Found {
-    let worst = issues.iter().map(|issue| issue.severity).min();
+/// Judges what a check found on one subject; it may be several things, or nothing.
+pub fn of_findings(rule: &Rule, found: &[&Finding]) -> Found {
+    let worst = found.iter().map(|finding| finding.severity).min();
     let severity = match worst {
         Some(checks::Severity::Failing) => Severity::Critical,
         _ => Severity::Warning,
     };
-    let texts: Vec<&str> = issues.iter().map(|issue| issue.text.as_str()).collect();
-    Found { holds: !issues.is_empty(), severity: rule.severity.unwrap_or(severity), text: texts.join("; ") }
+    let texts: Vec<&str> = found.iter().map(|finding| finding.text.as_str()).collect();
+    Found { holds: !found.is_empty(), severity: rule.severity.unwrap_or(severity), text: texts.join("; ") }
+}
+
+/// Tells whether a rule is about a subject.
+pub fn concerns(rule: &Rule, subject: &str) -> bool {
+    let of_check = |check: &str| subject == check || subject.strip_prefix(check).is_some_and(|of| of.starts_with('/'));
+    match &rule.condition {
+        Condition::Check(Some(check)) => of_check(check),
+        Condition::Check(None) => CHECKS.into_iter().any(of_check),
+        Condition::Quantity(limit) => {
+            !CHECKS.into_iter().any(of_check)
+                && limit.source.as_deref().is_none_or(|filter| topic::matches(filter, subject))
+        }
+    }
+}
+
+/// Tells whether two rules are about the same check or quantity.
+pub fn are_about_the_same(one: &Rule, other: &Rule) -> bool {
+    match (&one.condition, &other.condition) {
+        (Condition::Check(one), Condition::Check(other)) => one == other,
+        (Condition::Quantity(one), Condition::Quantity(other)) => one.quantity == other.quantity,
+        _ => false,
+    }
 }
 
 /// Says how long something took, in at most two units.
@@ -57,7 +80,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::alerts::{Comparison, Condition};
+    use crate::config::alerts::Comparison;
     use crate::reading::Quantity;
 
     fn rule(limit: Limit) -> Rule {
@@ -95,13 +118,16 @@ mod tests {
 
     #[test]
     fn the_worst_issue_decides_how_much_it_matters_unless_the_rule_does() {
-        let issue = |severity| Issue { id: "store.write", severity, text: "t".to_owned() };
+        let issue = |severity| {
+            let (check, text) = ("store.write", "t".to_owned());
+            Finding { check, subject: check.into(), severity, text }
+        };
         let (failing, degraded) = (issue(checks::Severity::Failing), issue(checks::Severity::Degraded));
         let any = Rule { condition: Condition::Check(None), severity: None, ..rule_of_check() };
-        assert_eq!(of_issues(&any, &[&degraded, &failing]).severity, Severity::Critical);
-        assert_eq!(of_issues(&any, &[&degraded]).severity, Severity::Warning);
-        assert_eq!(of_issues(&rule_of_check(), &[&failing]).severity, Severity::Info);
-        assert!(!of_issues(&any, &[]).holds);
+        assert_eq!(of_findings(&any, &[&degraded, &failing]).severity, Severity::Critical);
+        assert_eq!(of_findings(&any, &[&degraded]).severity, Severity::Warning);
+        assert_eq!(of_findings(&rule_of_check(), &[&failing]).severity, Severity::Info);
+        assert!(!of_findings(&any, &[]).holds);
     }
 
     fn rule_of_check() -> Rule {

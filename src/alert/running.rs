@@ -16,7 +16,7 @@ use super::Alerts;
 use super::ledger::Ledger;
 use crate::broker::inside::Inside;
 use crate::config;
-use crate::health::checks::Issue;
+use crate::health::checks::Findings;
 use crate::store::{KeptAlerts, Measured, Queue, Reader, Tap};
 use crate::tasks::{self, Name};
 
@@ -29,18 +29,15 @@ const END_TIME_MAX: Duration = Duration::from_millis(1_500);
 /// What the room watches.
 pub struct Inputs {
     /// What is wrong with the hub; `None` before its first look at itself.
-    pub issues: watch::Receiver<Option<Arc<[Issue]>>>,
-    /// Readings as they are stored; `None` where no rule is about one.
-    pub readings: Option<(Arc<Tap>, mpsc::Receiver<Measured>)>,
+    pub findings: watch::Receiver<Option<Arc<Findings>>>,
+    /// Readings as they are stored.
+    pub readings: (Arc<Tap>, mpsc::Receiver<Measured>),
 }
 
-/// Makes the tap that the room watches readings by; `None` where there are no rules, which may be about readings now or
-/// later.
-pub fn tap(settings: &config::Alerts) -> Option<(Arc<Tap>, mpsc::Receiver<Measured>)> {
-    (!settings.rules.is_empty()).then(|| {
-        let (tap, readings) = Tap::new();
-        (Arc::new(tap), readings)
-    })
+/// Makes the tap that the room watches readings by, for rules that are about readings now or later.
+pub fn tap() -> (Arc<Tap>, mpsc::Receiver<Measured>) {
+    let (tap, readings) = Tap::new();
+    (Arc::new(tap), readings)
 }
 
 /// The tasks of the room.
@@ -63,10 +60,8 @@ impl Running {
         inputs: Inputs,
     ) -> Running {
         let ledger = Arc::new(Ledger::new(queue));
-        let in_use = !settings.rules.is_empty();
-        let kept = if in_use { read_kept(database).await } else { KeptAlerts::default() };
-        let Inputs { issues, readings } = inputs;
-        let (tap, readings) = readings.unzip();
+        let kept = read_kept(database).await;
+        let Inputs { findings, readings: (tap, readings) } = inputs;
         let alerts = Arc::new(Alerts::new(settings, station, broker, ledger.clone(), kept, tap));
         let running = Running {
             alerts: alerts.clone(),
@@ -75,7 +70,7 @@ impl Running {
             writing: TaskTracker::new(),
             stop_writing: CancellationToken::new(),
         };
-        if in_use {
+        {
             let stop_writing = running.stop_writing.clone();
             tasks::lasting(&running.writing, Name::Part("alerts ledger"), stop_writing.clone(), move || {
                 let (ledger, stop) = (ledger.clone(), stop_writing.clone());
@@ -89,12 +84,11 @@ impl Running {
                 });
             }
             let stop = running.stop.clone();
-            // Without a tap, none ever comes.
-            let readings = Arc::new(Mutex::new(readings.unwrap_or_else(|| mpsc::channel(1).1)));
+            let readings = Arc::new(Mutex::new(readings));
             tasks::lasting(&running.tasks, Name::Part("alerts"), stop.clone(), move || {
-                let (alerts, issues, readings) = (alerts.clone(), issues.clone(), readings.clone());
+                let (alerts, findings, readings) = (alerts.clone(), findings.clone(), readings.clone());
                 let stop = stop.clone();
-                async move { alerts.watch(issues, &mut *readings.lock().await, stop).await }
+                async move { alerts.watch(findings, &mut *readings.lock().await, stop).await }
             });
         }
         running

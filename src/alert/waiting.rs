@@ -13,8 +13,10 @@ use crate::store::alerts::Notice;
 
 /// Notices that wait for one channel, at most; beyond it, the oldest is dropped.
 pub const WAITING_MAX: usize = 1_000;
+/// How long quiet hours are waited for at least.
+const QUIET_LOOK_MIN: Duration = Duration::from_secs(1);
 /// Notices in one message, at most.
-const GROUP_MAX: usize = 20;
+pub const GROUP_MAX: usize = 20;
 
 /// A notice that waits, and what is needed before it may be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Waiting {
     pub notice: Notice,
     /// The number under which its row is noted.
     pub noted: u64,
+    /// Whether it waits behind all others, since its receiver does not take it as it is.
+    pub is_deferred: bool,
 }
 
 /// Why a notice is never sent.
@@ -62,6 +66,9 @@ impl Line {
     /// Adds a notice; returns what is never to be sent for it.
     pub fn push(&mut self, waiting: Waiting) -> Vec<(Notice, Fate)> {
         let episode = waiting.notice.episode;
+        // Beginning and end stay in their order.
+        let is_deferred = self.0.iter().any(|other| other.notice.episode == episode && other.is_deferred);
+        let waiting = Waiting { is_deferred, ..waiting };
         let mut gone = self.take(|notice| notice.episode == episode && is_repeat(notice), Fate::Superseded);
         if self.0.len() >= WAITING_MAX
             && let Some(oldest) = self.0.pop_front()
@@ -91,28 +98,40 @@ impl Line {
         superseded
     }
 
+    /// Lets all of an episode wait behind the others.
+    pub fn defer(&mut self, episode: i64) {
+        self.0.iter_mut().filter(|waiting| waiting.notice.episode == episode).for_each(|waiting| {
+            waiting.is_deferred = true;
+        });
+    }
+
     /// Returns how many wait.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Tells what is to be done now.
-    pub fn next(&self, manners: &Manners, now_ms: i64) -> Next {
+    /// Tells what is to be done now; at most `group_max` notices go in one message.
+    pub fn next(&self, manners: &Manners, group_max: usize, now_ms: i64) -> Next {
         if self.0.is_empty() {
             return Next::Idle;
         }
         let quiet_end_ms = manners.quiet.as_ref().and_then(|quiet| quiet.ends_ms(now_ms));
         let may_go = |waiting: &&Waiting| quiet_end_ms.is_none() || waiting.notice.severity == Severity::Critical;
-        let ready: Vec<&Waiting> = self.0.iter().filter(may_go).take(GROUP_MAX).collect();
+        let ready = self.0.iter().filter(may_go).filter(|waiting| !waiting.is_deferred);
+        let ready: Vec<&Waiting> = ready.take(group_max).collect();
         let Some(oldest) = ready.first() else {
-            return Next::Wait(millis(quiet_end_ms.unwrap_or(now_ms).saturating_sub(now_ms)));
+            if let Some(deferred) = self.0.iter().find(|waiting| may_go(waiting) && waiting.is_deferred) {
+                return Next::Send(vec![deferred.clone()]);
+            }
+            // An hour that comes twice ends twice: it is not looked at again and again until the second end.
+            return Next::Wait(millis(quiet_end_ms.unwrap_or(now_ms).saturating_sub(now_ms)).max(QUIET_LOOK_MIN));
         };
         let Some(group) = manners.group else {
             return Next::Send(vec![(*oldest).clone()]);
         };
         // A clock that was set back must not keep a notice for longer.
         let age = millis(now_ms.saturating_sub(oldest.notice.made_ms));
-        if age < group && ready.len() < GROUP_MAX && oldest.notice.made_ms <= now_ms {
+        if age < group && ready.len() < group_max && oldest.notice.made_ms <= now_ms {
             return Next::Wait(group - age);
         }
         Next::Send(ready.into_iter().cloned().collect())
@@ -150,7 +169,7 @@ mod tests {
             text: "t".to_owned(),
             made_ms,
         };
-        Waiting { notice, noted: 0 }
+        Waiting { notice, noted: 0, is_deferred: false }
     }
 
     fn critical(waiting: Waiting) -> Waiting {
@@ -177,16 +196,16 @@ mod tests {
     fn what_fires_together_goes_together() {
         let (first, second) = (waiting(1, "firing", 0), waiting(2, "firing", 9_000));
         let line = line(&[first.clone(), second.clone()]);
-        assert_eq!(line.next(&grouped(10), 9_000), Next::Wait(Duration::from_secs(1)));
-        assert_eq!(line.next(&grouped(10), 10_000), Next::Send(vec![first.clone(), second]));
-        assert_eq!(line.next(&Manners::default(), 9_000), Next::Send(vec![first]), "a log gathers nothing");
-        assert_eq!(Line::default().next(&grouped(10), 0), Next::Idle);
+        assert_eq!(line.next(&grouped(10), GROUP_MAX, 9_000), Next::Wait(Duration::from_secs(1)));
+        assert_eq!(line.next(&grouped(10), GROUP_MAX, 10_000), Next::Send(vec![first.clone(), second]));
+        assert_eq!(line.next(&Manners::default(), GROUP_MAX, 9_000), Next::Send(vec![first]), "a log gathers nothing");
+        assert_eq!(Line::default().next(&grouped(10), GROUP_MAX, 0), Next::Idle);
     }
 
     #[test]
     fn a_clock_that_was_set_back_keeps_nothing() {
         let late = waiting(1, "firing", 3_600_000);
-        assert_eq!(line(std::slice::from_ref(&late)).next(&grouped(10), 0), Next::Send(vec![late]));
+        assert_eq!(line(std::slice::from_ref(&late)).next(&grouped(10), GROUP_MAX, 0), Next::Send(vec![late]));
     }
 
     #[test]
@@ -196,12 +215,12 @@ mod tests {
         let (hour, night) = (3_600_000, 23 * 3_600_000);
         let kept = waiting(1, "firing", night);
         let mut line = line(std::slice::from_ref(&kept));
-        assert_eq!(line.next(&manners, night), Next::Wait(Duration::from_secs(8 * 3600)));
+        assert_eq!(line.next(&manners, GROUP_MAX, night), Next::Wait(Duration::from_secs(8 * 3600)));
         let urgent = critical(waiting(2, "firing", night));
         line.push(urgent.clone());
-        assert_eq!(line.next(&manners, night), Next::Send(vec![urgent.clone()]));
+        assert_eq!(line.next(&manners, GROUP_MAX, night), Next::Send(vec![urgent.clone()]));
         assert_eq!(whats(line.sent(&[urgent])), []);
-        assert_eq!(line.next(&manners, night + 8 * hour), Next::Send(vec![kept]));
+        assert_eq!(line.next(&manners, GROUP_MAX, night + 8 * hour), Next::Send(vec![kept]));
     }
 
     #[test]
@@ -226,7 +245,22 @@ mod tests {
         let (first, second) = (waiting(1, "firing", 7), waiting(1, "resolved", 7));
         let mut line = line(&[first.clone(), second.clone()]);
         assert_eq!(whats(line.sent(&[first])), []);
-        assert_eq!(line.next(&Manners::default(), 7), Next::Send(vec![second]));
+        assert_eq!(line.next(&Manners::default(), GROUP_MAX, 7), Next::Send(vec![second]));
+    }
+
+    #[test]
+    fn what_a_receiver_does_not_take_waits_behind_all_others_in_its_order() {
+        let mut line = line(&[waiting(1, "firing", 0), waiting(2, "firing", 1)]);
+        line.defer(1);
+        line.push(waiting(1, "resolved", 2));
+        let next = |line: &Line| match line.next(&grouped(0), GROUP_MAX, 9) {
+            Next::Send(group) => group,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(next(&line), [waiting(2, "firing", 1)]);
+        line.sent(&[waiting(2, "firing", 1)]);
+        let deferred = next(&line);
+        assert_eq!((deferred.len(), deferred[0].notice.what.as_str()), (1, "firing"));
     }
 
     #[test]
@@ -237,7 +271,7 @@ mod tests {
             .map(|gone| gone.iter().filter(|(_, fate)| *fate == Fate::Dropped).count())
             .sum();
         assert_eq!((line.len(), dropped), (WAITING_MAX, 5));
-        let Next::Send(group) = line.next(&grouped(1), i64::MAX) else { panic!("nothing to send") };
+        let Next::Send(group) = line.next(&grouped(1), GROUP_MAX, i64::MAX) else { panic!("nothing to send") };
         assert_eq!(group.len(), GROUP_MAX);
     }
 }

@@ -91,6 +91,29 @@ impl Inside {
     /// # Errors
     /// [`Refused`].
     pub async fn publish(&self, given: Given) -> Result<(), Refused> {
+        let stored = Arc::new(Notify::new());
+        let Some(gate) = self.begin(given, &stored).await? else { return Ok(()) };
+        while gate.stored() == 0 {
+            tokio::select! {
+                biased;
+                () = stored.notified() => {}
+                () = self.broker.drained.cancelled() => return Err(Refused::TheHubStops),
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes a message as [`Inside::publish`] does, and does not wait for the disk.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn publish_soon(&self, given: Given) -> Result<(), Refused> {
+        self.begin(given, &Arc::default()).await.map(drop)
+    }
+
+    /// Publishes a message; returns what is raised once it is on disk, and notifies `stored` then, where that is to be waited
+    /// for.
+    async fn begin(&self, given: Given, stored: &Arc<Notify>) -> Result<Option<Arc<AckGate>>, Refused> {
         let broker = &self.broker;
         if broker.connections.is_cancelled() {
             return Err(Refused::TheHubStops);
@@ -106,7 +129,6 @@ impl Inside {
             broker.counters.denied("a publish", &self.name, &self.rights, &given.topic);
             return Err(Refused::NotAllowed);
         }
-        let stored = Arc::new(Notify::new());
         let gate = Arc::new(AckGate::new(stored.clone()));
         let fate = Fate {
             delivery: given.delivery.filter(|_| given.qos > 0),
@@ -116,14 +138,7 @@ impl Inside {
         let waits = fate.ticket.is_some();
         let is_queued =
             broker.publish_inside(self.message(given), fate).await.map_err(|Closed| Refused::TheHubStops)?;
-        while waits && is_queued && gate.stored() == 0 {
-            tokio::select! {
-                biased;
-                () = stored.notified() => {}
-                () = broker.drained.cancelled() => return Err(Refused::TheHubStops),
-            }
-        }
-        Ok(())
+        Ok((waits && is_queued).then_some(gate))
     }
 
     fn message(&self, given: Given) -> Arc<Message> {

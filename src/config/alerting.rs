@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
-use super::alerts::{Alerts, Channel, ChannelKind, Comparison, Condition, Limit, Quiet, Rule, Severity};
+use super::alerts::{Alerts, Channel, Comparison, Condition, Limit, Quiet, Rule, Severity};
 use super::channels;
 use super::reader::Reader;
 use super::sections::{DAY_S, seconds};
@@ -35,7 +35,7 @@ pub(super) fn alerts(reader: &mut Reader, base: &Path, zone: Option<&str>) -> Al
     let mut channels = channels::channels(reader, base, &mut warnings);
     let with_rules = reader.is_set("alerts.rule");
     if with_rules && channels.is_empty() && !reader.is_set("alerts.channel") {
-        channels.push(Channel { name: "log".to_owned(), kind: ChannelKind::Log });
+        channels.push(Channel::log());
     }
     let keys = if with_rules { reader.list("alerts.rule") } else { Vec::new() };
     if keys.len() > RULES_MAX {
@@ -139,7 +139,12 @@ fn of_rule(reader: &mut Reader, key: &str, channels: &[Channel]) -> Vec<usize> {
     let position = |name: &String| channels.iter().position(|channel| channel.name == *name);
     let named = reader.texts(key, "the name of a channel", |name| position(&name.to_owned()).is_some());
     match named {
-        Some(names) => names.iter().filter_map(position).collect(),
+        Some(names) => {
+            if names.is_empty() {
+                reader.complain(key, "must name a channel; leave it out for all".to_owned());
+            }
+            names.iter().filter_map(position).collect()
+        }
         None => (0..channels.len()).collect(),
     }
 }

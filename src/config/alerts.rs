@@ -99,6 +99,13 @@ pub struct Channel {
     pub kind: ChannelKind,
 }
 
+impl Channel {
+    /// Returns the channel that writes into the log, which rules have where no channel is configured.
+    pub fn log() -> Channel {
+        Channel { name: "log".to_owned(), kind: ChannelKind::Log }
+    }
+}
+
 /// What a channel is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChannelKind {

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::http::{HeaderName, Uri};
+use axum::http::{HeaderName, Uri, header};
 use lettre::Address;
 use lettre::message::Mailbox;
 
@@ -27,6 +27,9 @@ const TOPIC_BYTES_MAX: usize = 1_024;
 const BODY: &str = "{\"id\":\"{id}\",\"station\":\"{station}\",\"rule\":\"{rule}\",\"subject\":\"{subject}\",\
                     \"state\":\"{state}\",\"severity\":\"{severity}\",\"title\":\"{title}\",\"text\":\"{text}\",\
                     \"time\":\"{time}\"}";
+/// Headers that the hub sets itself.
+const OWN_HEADERS: [HeaderName; 5] =
+    [header::CONTENT_LENGTH, header::CONTENT_TYPE, header::TRANSFER_ENCODING, header::CONNECTION, header::HOST];
 const JSON: &str = "application/json";
 const URL_WORDS: &str = "must be \"http://HOST/PATH\" or \"https://HOST/PATH\", a port after HOST if need be; fields \
                          only after HOST, a login in headers";
@@ -63,7 +66,7 @@ fn channel(reader: &mut Reader, base: &Path, key: &str, warnings: &mut Vec<Strin
         "mqtt" => Some(mqtt(reader, &of("topic"))),
         "webhook" => webhook(reader, base, key).map(ChannelKind::Webhook),
         "mail" => mail(reader, base, key, warnings).map(ChannelKind::Mail),
-        "command" => command(reader, key),
+        "command" => command(reader, base, key),
         _ => Some(ChannelKind::Log),
     };
     Some(Channel { name: name?, kind: kind? })
@@ -116,7 +119,8 @@ fn url(text: &str) -> Result<Template, String> {
     let authority = filled.authority().ok_or_else(wrong)?;
     let is_http = matches!(filled.scheme_str(), Some("http" | "https"));
     let as_written = text.split_once("://").is_some_and(|(_, rest)| rest.starts_with(authority.as_str()));
-    if !is_http || authority.host().is_empty() || authority.as_str().contains('@') || !as_written {
+    let is_port_wrong = authority.as_str().len() > authority.host().len() && authority.port_u16().is_none();
+    if !is_http || is_port_wrong || authority.host().is_empty() || authority.as_str().contains('@') || !as_written {
         return Err(wrong());
     }
     Ok(template)
@@ -128,14 +132,23 @@ fn headers(reader: &mut Reader, key: &str) -> Option<Vec<(String, Template)>> {
     let mut headers = Vec::new();
     for (index, text) in texts.iter().enumerate() {
         let parsed = text.split_once(':').and_then(|(name, value)| {
-            HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+            let known = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+            if OWN_HEADERS.contains(&known) {
+                return None;
+            }
             let is_clean = !value.chars().any(char::is_control);
             is_clean.then(|| (name.trim().to_owned(), Template::parse(value.trim())))
         });
         match parsed {
             Some((name, Ok(value))) => headers.push((name, value)),
             Some((_, Err(text))) => reader.complain(key, text),
-            None => reader.complain(key, format!("number {} must be \"Name: value\"", index + 1)),
+            None => reader.complain(
+                key,
+                format!(
+                    "number {} must be \"Name: value\", and no header of the hub's own (content_type sets one)",
+                    index + 1
+                ),
+            ),
         }
     }
     (headers.len() == texts.len()).then_some(headers)
@@ -207,10 +220,12 @@ fn authorities(reader: &mut Reader, base: &Path, key: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-fn command(reader: &mut Reader, key: &str) -> Option<ChannelKind> {
+fn command(reader: &mut Reader, base: &Path, key: &str) -> Option<ChannelKind> {
     let (program_key, arguments_key) = (format!("{key}.program"), format!("{key}.arguments"));
     reader.require(&program_key);
-    let program = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+    // A name is looked for where programs are; a path starts from the file's directory, as all do.
+    let place = |text: &str| if text.contains('/') { base.join(text) } else { PathBuf::from(text) };
+    let program = |text: &str| (!text.is_empty()).then(|| place(text));
     let program = reader.text(&program_key, "a program, by its path or by its name", program);
     let texts = reader.texts(&arguments_key, "an argument", |text| !text.contains('\0')).unwrap_or_default();
     let mut arguments = Vec::new();

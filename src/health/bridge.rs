@@ -292,7 +292,7 @@ pub(crate) mod tests {
         let lost = |bridge: &mut BridgeReport| {
             bridge.standing.connected = false;
             bridge.standing.last_error = Some("reset".to_owned());
-            (bridge.standing_s, bridge.oldest_age_s) = (59, Some(59));
+            (bridge.standing_s, bridge.oldest_age_s) = (29, Some(29));
         };
         assert_eq!(told(lost), []);
         // Nothing has waited since: that the last message was refused is no issue that lasts.

@@ -2,6 +2,7 @@
 //!
 //! Owns each check's threshold and its words. Pure: no clock, no I/O.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -40,6 +41,10 @@ pub const CHECKS: [&str; 16] = [
 pub struct Snapshot {
     /// Now, Unix milliseconds.
     pub now_ms: i64,
+    /// How long the hub has run.
+    pub ran: Duration,
+    /// Whether a transaction has committed since the start.
+    pub has_written: bool,
     /// How long the canary took through the router, or why it did not come back.
     pub round_trip: Result<Duration, String>,
     /// Since when a batch is being written, Unix milliseconds.
@@ -118,6 +123,63 @@ pub struct Issue {
     pub severity: Severity,
     /// What is wrong and what to do, for a person.
     pub text: String,
+}
+
+/// What is wrong with one thing that can be well or ill by itself: a check, or of the silence of sources, one source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The check.
+    pub check: &'static str,
+    /// What it is about: the check's id, for a source `ingest.silence/SOURCE`.
+    pub subject: Arc<str>,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong and what to do, for a person.
+    pub text: String,
+}
+
+/// What was found at one look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What is wrong.
+    pub found: Vec<Finding>,
+    /// Of what it cannot be said yet whether it is: a check that needs time after the start.
+    unsure: Vec<Arc<str>>,
+}
+
+impl Findings {
+    /// Tells whether nothing can be said of a subject that was not found.
+    pub fn is_unsure(&self, subject: &str) -> bool {
+        self.unsure.iter().any(|unsure| **unsure == *subject)
+    }
+}
+
+/// Takes the verdict apart into what is told for itself.
+pub fn findings(snapshot: &Snapshot, issues: &[Issue]) -> Findings {
+    let (silence, others): (Vec<&Issue>, Vec<&Issue>) = issues.iter().partition(|issue| issue.id == "ingest.silence");
+    let finding = |check, subject, severity, text| Finding { check, subject, severity, text };
+    let of_sources = silence.into_iter().flat_map(|issue| {
+        silence::each(&snapshot.sources.silent)
+            .map(move |(subject, text)| finding(issue.id, subject, issue.severity, text))
+    });
+    let of_checks =
+        others.into_iter().map(|issue| finding(issue.id, issue.id.into(), issue.severity, issue.text.clone()));
+    Findings { found: of_checks.chain(of_sources).collect(), unsure: unsure(snapshot) }
+}
+
+/// Returns of what nothing can be said yet: what was wrong before a restart is not over because of it.
+fn unsure(snapshot: &Snapshot) -> Vec<Arc<str>> {
+    let away = snapshot.bridge.as_ref().is_some_and(|bridge| !bridge.standing.connected);
+    let checks = [
+        (!snapshot.has_written, &["store.write", "store.heartbeat"][..]),
+        (snapshot.full_in.is_none() && snapshot.ran < disk::GROWTH_TIME_MIN, &["store.disk"]),
+        (snapshot.ran < share::TIME_MIN, &["ingest.quarantine"]),
+        (snapshot.clock.synchronised == Some(false), &["clock.synchronised"]),
+        (away, &["bridge.connection", "bridge.lag"]),
+    ];
+    let checks = checks.into_iter().filter(|(is_unsure, _)| *is_unsure).flat_map(|(_, ids)| ids);
+    let awaited = snapshot.sources.awaited.iter().map(|source| silence::subject(source));
+    checks.map(|id| Arc::from(*id)).chain(awaited).collect()
 }
 
 /// The verdict in one word.
@@ -243,6 +305,8 @@ mod tests {
     fn well() -> Snapshot {
         Snapshot {
             now_ms: 1_000_000,
+            ran: Duration::from_secs(7_200),
+            has_written: true,
             round_trip: Ok(Duration::from_micros(50)),
             writing_since_ms: None,
             failures_in_row: 0,
@@ -274,6 +338,18 @@ mod tests {
     fn a_hub_without_readings_is_well() {
         assert_eq!(found(&well()), []);
         assert_eq!(status(&[]), Status::Ok);
+    }
+
+    #[test]
+    fn a_check_that_needs_time_after_the_start_does_not_say_that_all_is_well() {
+        let sources = Sources { awaited: vec!["garden".to_owned()], ..Sources::default() };
+        let start = Snapshot { ran: Duration::from_secs(1), has_written: false, sources, ..well() };
+        let findings = findings(&start, &[]);
+        for subject in ["store.write", "store.disk", "ingest.quarantine", "ingest.silence/garden"] {
+            assert!(findings.is_unsure(subject), "{subject}");
+        }
+        assert!(!findings.is_unsure("broker.round_trip") && !findings.is_unsure("ingest.silence/attic"));
+        assert_eq!(super::findings(&well(), &[]), Findings::default());
     }
 
     #[test]
@@ -310,7 +386,7 @@ mod tests {
             assert_eq!(found(&snapshot), [(id, severity)]);
             assert!(CHECKS.contains(&id), "{id}");
         }
-        assert_eq!(found(&Snapshot { writing_since_ms: Some(940_001), ..well() }), [], "59.999 s");
+        assert_eq!(found(&Snapshot { writing_since_ms: Some(970_001), ..well() }), [], "29.999 s");
     }
 
     #[test]

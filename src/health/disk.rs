@@ -10,7 +10,7 @@ use super::checks::{Issue, Severity};
 use crate::store::{RoomReport, Stage};
 
 /// Growth is measured over this time at least, and at most.
-const GROWTH_TIME_MIN: Duration = Duration::from_secs(3_600);
+pub(super) const GROWTH_TIME_MIN: Duration = Duration::from_secs(3_600);
 const GROWTH_TIME_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// How often a size is noted for it.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(600);

@@ -55,6 +55,7 @@ impl Health {
         // With a ticket it is not counted as a lost reading where it finds no room.
         let ticket = Ticket { gate: Arc::new(AckGate::new(Arc::default())), number: 1 };
         let mut jobs = VecDeque::from([Job { content: Content::Heartbeat, ticket: Some(ticket) }]);
+        self.watched.progress.heartbeat.queued();
         self.watched.queue.push(&mut jobs);
     }
 }

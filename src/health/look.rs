@@ -45,10 +45,17 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Returns what is seen where the looking itself takes too long.
-    pub(super) fn nothing(why: String) -> Seen {
+    /// Returns the same of a database that cannot be read.
+    pub(super) fn unreadable(self, why: String) -> Seen {
+        Seen { readable: Err(why), ..self }
+    }
+}
+
+impl Default for Seen {
+    /// What is seen before anything was looked at.
+    fn default() -> Seen {
         Seen {
-            readable: Err(why),
+            readable: Ok(()),
             directory_writable: true,
             sizes: Sizes::default(),
             holders: Vec::new(),
@@ -86,8 +93,17 @@ pub(super) fn look_at(database: &Path, wal_bytes_max: u64) -> Seen {
     }
 }
 
+/// Returns how many writes the system has counted of a thread of the hub; 0 where it does not count.
+pub(super) fn writes_of_thread(thread: i32) -> u64 {
+    let counted = fs::read_to_string(format!("/proc/self/task/{thread}/io")).unwrap_or_default();
+    let writes = counted.lines().find_map(|line| line.strip_prefix("syscw: "));
+    writes.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
 fn read(database: &Path) -> Result<(), String> {
     let start = Instant::now();
+    // SQLite may read through a descriptor that it has from before; to open the file here would end its locks.
+    access(database, Access::READ_OK).map_err(|error| format!("the hub may not read the file: {error}"))?;
     Reader::open(database).and_then(|reader| reader.probe()).map_err(|error| error.to_string())?;
     let took = start.elapsed();
     if took > READ_TIME_MAX {
@@ -150,6 +166,8 @@ impl TimeService {
 
 fn ask_timedatectl() -> Option<bool> {
     let mut child = Command::new("timedatectl")
+        // Its words are not the hub's.
+        .env_remove("NOTIFY_SOCKET")
         .args(["show", "--property=NTPSynchronized", "--value"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

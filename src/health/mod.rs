@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::bridge::{Backlog, BridgeReport, Bridged, Rates};
-use self::checks::{Issue, Snapshot, Status, Thresholds};
+use self::checks::{Findings, Issue, Snapshot, Status, Thresholds};
 use self::clock::ClockWatch;
 use self::disk::{Growth, Warned};
 use self::look::{Seen, TimeService};
@@ -87,7 +87,7 @@ pub struct Health {
     last: tokio::sync::Mutex<Option<(Instant, Arc<Snapshot>)>>,
     /// Held while a look at the machine is under way, however long the disk makes it wait: there is never a second one.
     machine: Arc<tokio::sync::Mutex<TimeService>>,
-    found: watch::Sender<Option<Arc<[Issue]>>>,
+    found: watch::Sender<Option<Arc<Findings>>>,
 }
 
 /// What is remembered of earlier looks.
@@ -96,6 +96,8 @@ struct Past {
     growth: Growth,
     clock: ClockWatch,
     window: Window,
+    /// What the machine said last.
+    seen: Option<Seen>,
 }
 
 /// What `status` and `/healthz` answer.
@@ -174,6 +176,7 @@ impl Health {
             growth: Growth::default(),
             clock: ClockWatch::begin(start, interval),
             window: Window::begin(start.at, interval),
+            seen: None,
         };
         Health {
             watched,
@@ -189,7 +192,7 @@ impl Health {
     }
 
     /// Returns what is wrong, as of the last look of [`watch`](Health::watch); `None` before the first.
-    pub fn issues(&self) -> watch::Receiver<Option<Arc<[Issue]>>> {
+    pub fn findings(&self) -> watch::Receiver<Option<Arc<Findings>>> {
         self.found.subscribe()
     }
 
@@ -246,11 +249,12 @@ impl Health {
             let Some(snapshot) = stop.run_until_cancelled(self.snapshot(Duration::ZERO)).await else { return };
             silent = snapshot.sources.silent.len();
             let issues = checks::verdict(&snapshot, self.thresholds);
-            self.found.send_replace(Some(issues.as_slice().into()));
+            self.found.send_replace(Some(Arc::new(checks::findings(&snapshot, &issues))));
             if let Some(event) = warned.look(&issues) {
                 self.watched.progress.journal.note("store.disk", event);
             }
-            match telling.look(Instant::now(), &issues, silent) {
+            let names = snapshot.sources.silent.iter().map(|silent| silent.name().to_owned()).collect();
+            match telling.look(Instant::now(), &issues, names) {
                 Said::Nothing => {}
                 Said::Issues => {
                     let texts: Vec<&str> = issues.iter().map(|issue| issue.text.as_str()).collect();
@@ -277,10 +281,18 @@ impl Health {
         info!("Final statistics, after {} s: {line}", ran.as_secs());
     }
 
-    /// Returns how many steps the writer has made, and whether it has nothing to do.
+    /// Returns how many steps the writer has made, and whether it has nothing to do. What its thread writes within one call to
+    /// the database are steps, too: to move a large log into the database takes a slow disk minutes.
     pub fn writer_moves(&self) -> (u64, bool) {
         let Watched { progress, queue, .. } = &self.watched;
-        (progress.steps.load(Ordering::Relaxed), queue.jobs() == 0)
+        let writes = look::writes_of_thread(progress.thread.load(Ordering::Relaxed));
+        (progress.steps.load(Ordering::Relaxed) + writes, queue.jobs() == 0)
+    }
+
+    /// Tells whether the database has been open since the start; if not, why.
+    pub fn store_was_open(&self) -> Result<(), Option<String>> {
+        let progress = &self.watched.progress;
+        if progress.was_open.load(Ordering::Relaxed) { Ok(()) } else { Err(progress.last_error()) }
     }
 
     /// Sends a message round through the router; tells whether it came back within `deadline`.
@@ -370,7 +382,11 @@ impl Health {
 
     /// Looks at the machine, for as long as it may take.
     async fn look_at_machine(&self) -> Seen {
-        let too_long = || Seen::nothing(format!("no answer within {CHECK_TIME_MAX:?}"));
+        // What cannot be looked at is as it was.
+        let too_long = || {
+            let before = self.past().seen.clone().unwrap_or_default();
+            before.unreadable(format!("no answer within {CHECK_TIME_MAX:?}"))
+        };
         let Ok(mut time_service) = self.machine.clone().try_lock_owned() else { return too_long() };
         let (path, wal_bytes_max) = (self.watched.database.clone(), self.thresholds.wal_bytes_max);
         let oldest_ms = self.watched.bridge.as_ref().map(|bridge| bridge.oldest_ms.clone());
@@ -380,7 +396,7 @@ impl Health {
             Seen { oldest_ms: oldest_ms.and_then(|read| read()), synchronised, ..seen }
         });
         match tokio::time::timeout(CHECK_TIME_MAX, looked).await {
-            Ok(Ok(seen)) => seen,
+            Ok(Ok(seen)) => self.past().seen.insert(seen).clone(),
             _ => too_long(),
         }
     }
@@ -400,6 +416,8 @@ impl Health {
         };
         Snapshot {
             now_ms: now.ms,
+            ran: self.started.elapsed(),
+            has_written: progress.commits.load(Ordering::Relaxed) > 0,
             round_trip: canary.round_trip(CHECK_TIME_MAX).await.map_err(|error| error.to_string()),
             writing_since_ms: Some(progress.writing_since_ms.load(Ordering::Relaxed)).filter(|since| *since > 0),
             failures_in_row: progress.failures_in_row.load(Ordering::Relaxed),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::checks::{Issue, Severity};
 
 /// Shares are counted over this time at least.
-const TIME_MIN: Duration = Duration::from_secs(10);
+pub(super) const TIME_MIN: Duration = Duration::from_secs(10);
 /// Messages in quarantine that are too many, where they are also too large a share.
 const QUARANTINED_MIN: u64 = 5;
 const PERCENT_MIN: u64 = 10;

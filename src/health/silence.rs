@@ -2,6 +2,7 @@
 //!
 //! Owns this check's words, and which limit holds for a source. Pure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,6 +13,7 @@ use crate::config::SourceSilence;
 use crate::ingest::sources::Heard;
 use crate::topic;
 
+const ID: &str = "ingest.silence";
 /// Sources that one issue names.
 const NAMED_MAX: usize = 5;
 /// Sources that a report lists, those heard last first.
@@ -51,26 +53,34 @@ pub struct Sources {
     pub count: usize,
     /// When the next one will have been silent for too long, if it stays so.
     pub next_in: Option<Duration>,
+    /// Those that have not been heard since the start, and may be silent for a while yet.
+    pub awaited: Vec<String>,
 }
 
 /// Judges all sources; `ran` is how long the hub has run.
 pub(super) fn look(heard: Vec<Heard>, configured: &[SourceSilence], ran: Duration) -> Sources {
     let mut sources = Sources { count: heard.len(), ..Sources::default() };
-    let mut note = |name: &str, silent: Duration, usual: Option<Duration>, max: Option<Duration>| {
+    let mut note = |name: &str, silent: Duration, usual: Option<Duration>, max: Option<Duration>, is_heard: bool| {
         let Some(max) = max else { return };
         match max.checked_sub(silent).filter(|left| !left.is_zero()) {
-            Some(left) => sources.next_in = Some(sources.next_in.map_or(left, |next| next.min(left))),
+            Some(left) => {
+                sources.next_in = Some(sources.next_in.map_or(left, |next| next.min(left)));
+                if !is_heard {
+                    sources.awaited.push(name.to_owned());
+                }
+            }
             None => sources.silent.push(Silent { name: name.to_owned(), silent, usual }),
         }
     };
     // A source that is configured and never came is as silent as one that came and went.
     for SourceSilence { filter, silence_max } in configured {
         if !heard.iter().any(|heard| topic::matches(filter, &heard.source)) {
-            note(filter, ran, None, *silence_max);
+            note(filter, ran, None, *silence_max, false);
         }
     }
     for heard in &heard {
-        note(&heard.source, heard.silent, heard.usual, silence_max(heard, configured));
+        let max = silence_max(heard, configured);
+        note(&heard.source, heard.silent, heard.usual, max, heard.last_ms.is_some());
     }
     sources.silent.sort_by_key(|silent| std::cmp::Reverse(silent.silent));
     sources.listed = list(heard, configured);
@@ -106,15 +116,32 @@ pub(super) fn verdict(silent: &[Silent]) -> Option<Issue> {
     if silent.len() > NAMED_MAX {
         words.push(format!("and {} more", silent.len() - NAMED_MAX));
     }
-    let text = format!(
-        "no reading comes from {}; check the sensor, its power and its network; a source that is gone for good, or sends as it \
-         likes, gets a [[health.source]] with silence_s = 0",
-        words.join(", ")
-    );
-    Some(Issue { id: "ingest.silence", severity: Severity::Degraded, text })
+    Some(Issue { id: ID, severity: Severity::Degraded, text: text(&words.join(", ")) })
+}
+
+/// Returns each silent source for itself: what it is about, and in words.
+pub(super) fn each(silent: &[Silent]) -> impl Iterator<Item = (Arc<str>, String)> {
+    silent.iter().map(|silent| (subject(&silent.name), text(&silent.in_words())))
+}
+
+/// Returns what a source's silence is known by.
+pub(super) fn subject(source: &str) -> Arc<str> {
+    format!("{ID}/{source}").into()
+}
+
+fn text(who: &str) -> String {
+    format!(
+        "no reading comes from {who}; check the sensor, its power and its network; a source that is gone for good, or sends as it \
+         likes, gets a [[health.source]] with silence_s = 0"
+    )
 }
 
 impl Silent {
+    /// Returns the source's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn in_words(&self) -> String {
         let usual = match self.usual {
             Some(usual) if usual < Duration::from_secs(10) => format!(" (usually every {:.1} s)", usual.as_secs_f64()),
@@ -148,17 +175,17 @@ mod tests {
         SourceSilence { filter: filter.to_owned(), silence_max: (silence_s > 0).then(|| seconds(silence_s)) }
     }
 
-    fn text(sources: &Sources) -> Option<String> {
+    fn told(sources: &Sources) -> Option<String> {
         verdict(&sources.silent).map(|issue| issue.text)
     }
 
     #[test]
     fn a_source_is_told_by_its_rhythm_and_one_without_is_not() {
         let sources = look(vec![heard("a", 24, Some(25)), heard("b", 1_000_000, None)], &[], seconds(9));
-        assert_eq!((text(&sources), sources.next_in), (None, Some(seconds(1))));
+        assert_eq!((told(&sources), sources.next_in), (None, Some(seconds(1))));
         let sources = look(vec![heard("a", 25, Some(25)), heard("c", 10, Some(25))], &[], seconds(9));
-        let told = text(&sources).unwrap();
-        assert!(told.starts_with("no reading comes from a for 25 s (usually every 5.0 s); check"), "{told}");
+        let text = told(&sources).unwrap();
+        assert!(text.starts_with("no reading comes from a for 25 s (usually every 5.0 s); check"), "{text}");
         assert_eq!(sources.next_in, Some(seconds(15)));
     }
 
@@ -167,10 +194,10 @@ mod tests {
         let rules = [configured("garden/#", 0), configured("+/slow", 100), configured("never/seen", 50)];
         let all = || vec![heard("garden/x", 1_000, Some(25)), heard("a/slow", 99, Some(25))];
         let sources = look(all(), &rules, seconds(49));
-        assert_eq!((text(&sources), sources.next_in), (None, Some(seconds(1))));
-        let told = text(&look(all(), &rules, seconds(50))).unwrap();
-        assert!(told.starts_with("no reading comes from never/seen for 50 s; check"), "{told}");
-        assert!(text(&look(vec![heard("a/slow", 100, None)], &rules[1..2], seconds(5))).unwrap().contains("a/slow"));
+        assert_eq!((told(&sources), sources.next_in), (None, Some(seconds(1))));
+        let text = told(&look(all(), &rules, seconds(50))).unwrap();
+        assert!(text.starts_with("no reading comes from never/seen for 50 s; check"), "{text}");
+        assert!(told(&look(vec![heard("a/slow", 100, None)], &rules[1..2], seconds(5))).unwrap().contains("a/slow"));
         assert_eq!(sources.listed[0].silence_s_max, Some(100));
         assert_eq!(sources.listed[1].silence_s_max, None);
     }
@@ -179,8 +206,8 @@ mod tests {
     fn many_silent_sources_are_one_line_and_the_list_is_bounded() {
         let all = (0..300).map(|number| heard(&format!("s{number}"), 100 + number, Some(25))).collect();
         let sources = look(all, &[], seconds(9));
-        let told = text(&sources).unwrap();
-        assert!(told.starts_with("no reading comes from s299 for ") && told.contains("and 295 more;"), "{told}");
+        let text = told(&sources).unwrap();
+        assert!(text.starts_with("no reading comes from s299 for ") && text.contains("and 295 more;"), "{text}");
         assert_eq!((sources.listed.len(), sources.count), (LISTED_MAX, 300));
         assert_eq!(sources.listed[0].source, "s0", "the last that was heard");
     }

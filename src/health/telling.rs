@@ -26,22 +26,23 @@ pub(super) struct Telling {
     ill_since: Option<Instant>,
     last: Option<Instant>,
     told: Vec<(&'static str, Severity)>,
-    silent: usize,
+    silent: Vec<String>,
 }
 
 impl Telling {
     /// Begins with a hub that is well; what lasts is said every `interval`.
     pub(super) fn begin(interval: Duration) -> Telling {
-        Telling { interval, ill_since: None, last: None, told: Vec::new(), silent: 0 }
+        Telling { interval, ill_since: None, last: None, told: Vec::new(), silent: Vec::new() }
     }
 
-    /// Takes what was found, and how many sources are silent; returns what is to be said of it.
-    pub(super) fn look(&mut self, now: Instant, issues: &[Issue], silent: usize) -> Said {
+    /// Takes what was found, and which sources are silent; returns what is to be said of it.
+    pub(super) fn look(&mut self, now: Instant, issues: &[Issue], silent: Vec<String>) -> Said {
         let found: Vec<(&'static str, Severity)> = issues.iter().map(|issue| (issue.id, issue.severity)).collect();
         // The worse severity is the smaller one.
         let is_news =
             |(id, severity): &(&str, Severity)| !self.told.iter().any(|(told, how)| told == id && how <= severity);
-        let news = silent > self.silent || found.iter().any(is_news);
+        let falls_silent = silent.iter().any(|source| !self.silent.contains(source));
+        let news = falls_silent || found.iter().any(is_news);
         let over: Vec<&'static str> =
             self.told.iter().map(|(id, _)| *id).filter(|id| !found.iter().any(|(found, _)| found == id)).collect();
         let is_due = self.last.is_none_or(|last| now.saturating_duration_since(last) >= self.interval);
@@ -76,19 +77,19 @@ mod tests {
         let start = Instant::now();
         let mut telling = Telling::begin(Duration::from_secs(60));
         let mut look =
-            |seconds, issues: &[Issue], silent| telling.look(start + Duration::from_secs(seconds), issues, silent);
+            |seconds, issues: &[Issue]| telling.look(start + Duration::from_secs(seconds), issues, Vec::new());
         let (write, disk) = (issue("store.write", Degraded), issue("store.disk", Degraded));
         let worse = issue("store.write", Failing);
-        assert_eq!(look(0, &[], 0), Said::Nothing);
-        assert_eq!(look(10, std::slice::from_ref(&write), 0), Said::Issues);
-        assert_eq!(look(20, std::slice::from_ref(&write), 0), Said::Nothing);
-        assert_eq!(look(30, std::slice::from_ref(&worse), 0), Said::Issues);
-        assert_eq!(look(40, std::slice::from_ref(&write), 0), Said::Nothing);
-        assert_eq!(look(50, &[write.clone(), disk.clone()], 0), Said::Issues);
-        assert_eq!(look(60, std::slice::from_ref(&disk), 0), Said::Over(vec!["store.write"]));
-        assert_eq!(look(110, std::slice::from_ref(&disk), 0), Said::Issues);
-        assert_eq!(look(120, &[], 0), Said::Well(Duration::from_secs(110)));
-        assert_eq!(look(130, &[], 0), Said::Nothing);
+        assert_eq!(look(0, &[]), Said::Nothing);
+        assert_eq!(look(10, std::slice::from_ref(&write)), Said::Issues);
+        assert_eq!(look(20, std::slice::from_ref(&write)), Said::Nothing);
+        assert_eq!(look(30, std::slice::from_ref(&worse)), Said::Issues);
+        assert_eq!(look(40, std::slice::from_ref(&write)), Said::Nothing);
+        assert_eq!(look(50, &[write.clone(), disk.clone()]), Said::Issues);
+        assert_eq!(look(60, std::slice::from_ref(&disk)), Said::Over(vec!["store.write"]));
+        assert_eq!(look(110, std::slice::from_ref(&disk)), Said::Issues);
+        assert_eq!(look(120, &[]), Said::Well(Duration::from_secs(110)));
+        assert_eq!(look(130, &[]), Said::Nothing);
     }
 
     #[test]
@@ -96,7 +97,10 @@ mod tests {
         let start = Instant::now();
         let mut telling = Telling::begin(Duration::from_secs(60));
         let silence = [issue("ingest.silence", Severity::Degraded)];
-        let said: Vec<Said> = [1, 1, 2, 1, 2].map(|silent| telling.look(start, &silence, silent)).into();
+        let said = ["a", "a", "ab", "b", "a"].map(|silent| {
+            let silent = silent.chars().map(String::from).collect();
+            telling.look(start, &silence, silent)
+        });
         assert_eq!(said, [Said::Issues, Said::Nothing, Said::Issues, Said::Nothing, Said::Issues]);
     }
 }

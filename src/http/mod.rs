@@ -5,6 +5,7 @@
 pub mod alerts;
 pub mod client;
 mod metrics;
+mod serving;
 mod socket;
 
 use std::net::SocketAddr;
@@ -29,8 +30,6 @@ pub use self::socket::{OwnersSocket, SocketError, socket_path};
 
 /// How often a port that is taken is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
-/// How long a request may be under way when the hub stops.
-const END_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The rooms that can be asked over HTTP.
 #[derive(Clone)]
@@ -76,13 +75,17 @@ pub async fn serve_tcp(address: SocketAddr, bound: Option<TcpListener>, rooms: R
             None => return,
         },
     };
-    serve(listener, rooms.readers(), stop).await;
+    serving::serve(listener, rooms.readers(), stop).await;
 }
 
-/// Serves HTTP on the owner's socket until `stop`.
+/// Serves HTTP on the owner's socket until `stop`, or until its file is gone.
 pub async fn serve_socket(socket: OwnersSocket, rooms: Rooms, stop: CancellationToken) {
-    let (listener, _removed_at_the_end) = socket.into_parts();
-    serve(listener, rooms.readers().merge(alerts::owners(rooms.alerts)), stop).await;
+    let (listener, file) = socket.into_parts();
+    let app = rooms.readers().merge(alerts::owners(rooms.alerts));
+    tokio::select! {
+        () = serving::serve(listener, app, stop) => {}
+        () = file.removed() => warn!("the owner's socket was removed by somebody: it is made again"),
+    }
 }
 
 /// Returns where the owner's socket of a database is asked for its status.
@@ -116,30 +119,11 @@ pub async fn test_channel(database: &Path, channel: &str) -> Result<String, clie
 
 async fn bind_in_the_end(address: SocketAddr) -> TcpListener {
     loop {
-        tokio::time::sleep(RETRY_INTERVAL).await;
         if let Ok(listener) = TcpListener::bind(address).await {
             info!("HTTP is served on {address} now");
             return listener;
         }
-    }
-}
-
-async fn serve<L>(listener: L, app: Router, stop: CancellationToken)
-where
-    L: axum::serve::Listener,
-    L::Addr: std::fmt::Debug,
-{
-    let stopping = stop.clone();
-    let server = axum::serve(listener, app).with_graceful_shutdown(async move { stopping.cancelled().await });
-    let too_long = async {
-        stop.cancelled().await;
-        tokio::time::sleep(END_TIME_MAX).await;
-    };
-    tokio::select! {
-        ended = server => if let Err(error) = ended {
-            warn!("HTTP ended: {error}");
-        },
-        () = too_long => {}
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 

@@ -6,13 +6,16 @@
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::net::UnixListener;
 
 use crate::lock;
 
+/// How often it is looked whether the file is there.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// The longest path of a socket, bytes: `sun_path` less its final zero.
 const PATH_BYTES_MAX: usize = 107;
 
@@ -33,7 +36,10 @@ pub struct OwnersSocket {
 
 /// Removes the socket's file when it is dropped.
 #[derive(Debug)]
-pub(super) struct SocketFile(PathBuf);
+pub(super) struct SocketFile {
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
 
 /// Returns the path of a database's socket.
 pub fn socket_path(database: &Path) -> PathBuf {
@@ -85,7 +91,10 @@ impl OwnersSocket {
             Ok(listener)
         };
         match bound() {
-            Ok(listener) => Ok(OwnersSocket { listener, file: SocketFile(path) }),
+            Ok(listener) => {
+                let identity = identity(&path);
+                Ok(OwnersSocket { listener, file: SocketFile { path, identity } })
+            }
             Err(source) => Err(SocketError { path, source }),
         }
     }
@@ -95,9 +104,24 @@ impl OwnersSocket {
     }
 }
 
+impl SocketFile {
+    /// Waits until it is another file, or none.
+    pub(super) async fn removed(&self) {
+        while identity(&self.path) == self.identity {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Where it cannot be removed, the next start replaces it.
-        std::fs::remove_file(&self.0).unwrap_or_default();
+        // Where it cannot be removed, the next start replaces it; another one in its place is not this one's to remove.
+        if identity(&self.path) == self.identity {
+            std::fs::remove_file(&self.path).unwrap_or_default();
+        }
     }
 }

@@ -32,6 +32,14 @@ impl Signals {
         })
     }
 
+    /// Waits for a signal to stop, while there is nothing yet that could be read anew.
+    pub(super) async fn stop_early(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
     /// Waits for a signal to stop; meanwhile reopens the log, and has files read anew, as often as it is asked to.
     pub(super) async fn stop(&mut self, reloads: &Reloads) {
         loop {

@@ -25,6 +25,8 @@ use crate::tasks::{self, Name};
 
 /// What may wait to be told.
 const ORDERS_MAX: usize = 32;
+/// How often it is looked whether the store is open, before it is.
+const READY_LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// How often the status line is renewed where there is no watchdog.
 const STATUS_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -61,7 +63,7 @@ impl Service {
         }
     }
 
-    /// Says that the hub serves, and begins to watch it.
+    /// Says that the hub serves, once its store is open, and begins to watch it.
     pub fn serving(&self, health: &Arc<Health>, tracker: &TaskTracker, stop: &CancellationToken) {
         let pulse = Arc::new(Pulse::default());
         if let Some(time_max) = self.watchdog {
@@ -109,6 +111,8 @@ struct Serving {
     figures: Figures,
     looked: Instant,
     stuck: Option<Stuck>,
+    /// Whether the service manager knows that the hub serves.
+    is_ready: bool,
 }
 
 /// The thread's own.
@@ -123,13 +127,14 @@ struct Voice {
 
 impl Voice {
     fn speak(mut self, orders: &Receiver<Order>) {
-        let interval = self.watchdog.map_or(STATUS_INTERVAL, Watch::interval);
-        let mut look_at = Instant::now() + interval;
+        let mut looked = Instant::now();
         loop {
-            match orders.recv_timeout(look_at.saturating_duration_since(Instant::now())) {
+            let interval = self.watchdog.map_or(STATUS_INTERVAL, Watch::interval);
+            let interval = if self.is_ready() { interval } else { interval.min(READY_LOOK_INTERVAL) };
+            match orders.recv_timeout((looked + interval).saturating_duration_since(Instant::now())) {
                 Ok(order) => self.obey(order),
                 Err(RecvTimeoutError::Timeout) => {
-                    look_at = Instant::now() + interval;
+                    looked = Instant::now();
                     self.look();
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -142,15 +147,18 @@ impl Voice {
             Order::Serving(health, pulse) => {
                 let (now, figures) = (Instant::now(), health.figures());
                 let watch = self.watchdog.map(|time_max| Watch::begin(now, time_max));
-                self.serving = Some(Serving { health, pulse, watch, figures, looked: now, stuck: None });
-                self.tell(&[NotifyState::Ready, NotifyState::Status("serves")]);
+                self.serving =
+                    Some(Serving { health, pulse, watch, figures, looked: now, stuck: None, is_ready: false });
+                self.look();
             }
             Order::Reloading => match NotifyState::monotonic_usec_now() {
                 Ok(now) => self.tell(&[NotifyState::Reloading, now]),
                 // Without the time, the service manager could not tell this reload from an earlier one.
                 Err(error) => warn!("cannot read the clock for the service manager: {error}"),
             },
-            Order::Reloaded => self.tell(&[NotifyState::Ready]),
+            Order::Reloaded if self.is_ready() => self.tell(&[NotifyState::Ready]),
+            // The end of the start says it.
+            Order::Reloaded => {}
             Order::Stopping(why) => {
                 // A line break would begin another word.
                 let why = one_line(&why);
@@ -160,9 +168,26 @@ impl Voice {
         }
     }
 
+    fn is_ready(&self) -> bool {
+        self.serving.as_ref().is_some_and(|serving| serving.is_ready)
+    }
+
     /// Looks at the hub, and tells its figures, with a sign of life where it deserves one.
     fn look(&mut self) {
         let Some(serving) = &mut self.serving else { return };
+        if !serving.is_ready {
+            match serving.health.store_was_open() {
+                Ok(()) => {
+                    serving.is_ready = true;
+                    self.tell(&[NotifyState::Ready, NotifyState::Status("serves")]);
+                }
+                Err(why) => {
+                    let why = why.map(|why| format!(": {}", one_line(&why))).unwrap_or_default();
+                    self.tell(&[NotifyState::Status(&format!("waits for the database{why}"))]);
+                }
+            }
+            return;
+        }
         let (now, figures) = (Instant::now(), serving.health.figures());
         let line = figures.in_brief(&serving.figures, now.duration_since(serving.looked));
         let line = self.last_words.clone().unwrap_or(line);

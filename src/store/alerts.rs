@@ -3,11 +3,15 @@
 //! Owns their rows: changes are applied in the writer's transactions, and what is still open is read once, at the start. It
 //! never decides what is an alert, and never sends one. Every change can be applied twice and makes no difference then.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, Row, params};
 
 use super::error::{Doing, StoreError};
+use super::schema;
+use crate::clock::now_ms;
+use crate::config::Synchronous;
 use crate::config::alerts::Severity;
 
 /// Episodes that are kept; those that have ended go first.
@@ -167,6 +171,7 @@ fn keep(connection: &Connection, episode: &Episode) -> rusqlite::Result<()> {
     if resolved_ms.is_some() {
         for sql in [
             "DELETE FROM alert_episode WHERE resolved_ms IS NOT NULL
+             AND id NOT IN (SELECT episode FROM alert_notice WHERE done_ms IS NULL)
              AND id <= (SELECT id FROM alert_episode ORDER BY id DESC LIMIT 1 OFFSET ?1)",
             "DELETE FROM alert_notice WHERE ?1 > 0 AND episode NOT IN (SELECT id FROM alert_episode)",
         ] {
@@ -174,6 +179,21 @@ fn keep(connection: &Connection, episode: &Episode) -> rusqlite::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Notes, in a database that no hub has open, that somebody knows of what a rule tells; returns of how many subjects it tells.
+///
+/// # Errors
+/// SQLite's.
+pub fn acknowledge(path: &Path, rule: &str) -> Result<usize, StoreError> {
+    let connection = schema::open(path, Synchronous::Full, false)?;
+    connection
+        .execute(
+            "UPDATE alert_episode SET acknowledged_ms = coalesce(acknowledged_ms, ?2)
+             WHERE rule = ?1 AND resolved_ms IS NULL",
+            params![rule, now_ms()],
+        )
+        .doing("cannot acknowledge an alert")
 }
 
 /// Reads what is still open.
@@ -210,7 +230,7 @@ pub(super) fn load(connection: &Connection) -> Result<KeptAlerts, StoreError> {
             .prepare(
                 "SELECT channel, episode, what, rule, subject, n.severity, n.text, made_ms
                  FROM alert_notice n JOIN alert_episode e ON e.id = n.episode
-                 WHERE done_ms IS NULL ORDER BY made_ms, episode, n.rowid LIMIT ?1",
+                 WHERE done_ms IS NULL ORDER BY n.rowid LIMIT ?1",
             )?
             .query_map([NOTICES_READ], |row| {
                 let notice = Notice {
@@ -241,7 +261,6 @@ pub(super) fn load(connection: &Connection) -> Result<KeptAlerts, StoreError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::Synchronous;
 
     fn episode(id: i64, resolved_ms: Option<i64>) -> Episode {
         Episode {

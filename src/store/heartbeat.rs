@@ -52,6 +52,8 @@ pub struct Heartbeat {
     run: AtomicI64,
     previous: OnceLock<Option<Run>>,
     wanted: AtomicBool,
+    /// Whether a job of its own waits in the queue.
+    queued: AtomicBool,
     /// When the last one was on disk, milliseconds since the start.
     written: AtomicU64,
     learnt: Mutex<Vec<Learnt>>,
@@ -67,6 +69,7 @@ impl Default for Heartbeat {
             run: AtomicI64::new(0),
             previous: OnceLock::new(),
             wanted: AtomicBool::new(false),
+            queued: AtomicBool::new(false),
             written: AtomicU64::new(0),
             learnt: Mutex::default(),
         }
@@ -83,6 +86,16 @@ impl Heartbeat {
     /// Tells whether one was asked for that is not on disk yet.
     pub fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Acquire)
+    }
+
+    /// Notes that a job was queued for it.
+    pub fn queued(&self) {
+        self.queued.store(true, Ordering::Release);
+    }
+
+    /// Tells whether such a job waits.
+    pub(super) fn is_queued(&self) -> bool {
+        self.queued.load(Ordering::Acquire)
     }
 
     /// Returns how long ago the last one was on disk; without any, how long ago the store was started.
@@ -148,6 +161,7 @@ impl Heartbeat {
         self.written.store(now, Ordering::Relaxed);
         self.lock().clear();
         self.wanted.store(false, Ordering::Release);
+        self.queued.store(false, Ordering::Release);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Learnt>> {

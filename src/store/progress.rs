@@ -2,7 +2,7 @@
 //!
 //! Owns the counters. It never decides anything by them.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +35,10 @@ pub struct Progress {
     pub failures: AtomicU64,
     /// Whether the store is degraded.
     pub degraded: AtomicBool,
+    /// Whether the database has been open since the start.
+    pub was_open: AtomicBool,
+    /// The writer's thread, as the system knows it; 0 before it runs.
+    pub thread: AtomicI32,
     /// When the last transaction committed, Unix milliseconds; 0 before the first.
     pub last_commit_ms: AtomicI64,
     /// Steps made: a batch taken, a call to the database begun or ended. While there is work, a thread that makes none hangs.

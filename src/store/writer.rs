@@ -190,6 +190,8 @@ struct Trouble {
 
 impl Work {
     fn run(&mut self) -> End {
+        self.progress.thread.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
+        self.progress.was_open.store(self.database.is_some(), Ordering::Relaxed);
         let mut batch = Vec::with_capacity(self.settings.batch_max);
         let (mut commit_time, mut last_batch) = (Duration::ZERO, 0);
         let mut raised = Vec::new();
@@ -315,6 +317,7 @@ impl Work {
             Some(database) => database,
             None => self.reopen()?,
         };
+        self.progress.was_open.store(true, Ordering::Relaxed);
         // To open it may have taken as long as SQLite waits for a lock.
         self.progress.step();
         if self.queue.is_closed() {
@@ -427,7 +430,8 @@ impl Work {
 
     /// Says how much was queued and is not stored; returns it.
     fn tell_unwritten(&self) -> usize {
-        let messages = self.queue.jobs();
+        // A heartbeat that waits is no message.
+        let messages = self.queue.jobs().saturating_sub(usize::from(self.progress.heartbeat.is_queued()));
         if messages > 0 {
             error!("{}", StoreError::Unwritten { messages });
         }

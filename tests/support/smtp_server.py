@@ -18,6 +18,12 @@ way, certificate, key, refusing = sys.argv[1:5]
 
 
 class Box:
+    async def handle_RCPT(self, server, session, envelope, address, rcpt_options):
+        if address.startswith("gone@"):
+            return "550 nobody of that name"
+        envelope.rcpt_tos.append(address)
+        return "250 known"
+
     async def handle_DATA(self, server, session, envelope):
         if os.path.exists(refusing):
             return "451 the box is full"

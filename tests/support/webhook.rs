@@ -23,6 +23,8 @@ pub enum Mood {
     Fails,
     /// Reads, and never answers.
     Hangs,
+    /// Answers 400 to a body that has more bytes, and repeats what it was asked.
+    TakesUpTo(usize),
 }
 
 /// A request that came.
@@ -121,16 +123,26 @@ fn answer(mut stream: impl Read + Write, mood: &Mutex<Mood>, taken: &Mutex<Vec<R
     let Some(request) = read(&mut BufReader::new(&mut stream)) else { return };
     *tried.lock().unwrap() += 1;
     let mood = *mood.lock().unwrap();
+    let mut is_taken = mood == Mood::Takes;
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned();
     let answer = match mood {
-        Mood::Takes => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-        Mood::Fails => "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\nbusy",
+        Mood::Takes => ok,
+        Mood::TakesUpTo(bytes) if request.body.len() <= bytes => {
+            is_taken = true;
+            ok
+        }
+        Mood::TakesUpTo(_) => {
+            let said = format!("too long: {} {}", request.line, request.headers.join(" "));
+            format!("HTTP/1.1 400 Bad Request\r\nContent-Length: {}\r\n\r\n{said}", said.len())
+        }
+        Mood::Fails => "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\nbusy".to_owned(),
         Mood::Hangs => {
             // Until the client gives up.
             let _ = stream.read(&mut [0]);
             return;
         }
     };
-    if mood == Mood::Takes {
+    if is_taken {
         taken.lock().unwrap().push(request);
     }
     let _ = stream.write_all(answer.as_bytes());

@@ -4,49 +4,106 @@
 //! nothing is sent, and no password leaves.
 
 use std::fmt::Display;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use lettre::address::Envelope;
 use lettre::message::header::ContentType;
 use lettre::message::{Mailbox, Message as Letter};
+use lettre::transport::smtp;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
-use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use sha2::{Digest, Sha256};
+use tracing::warn;
 
 use super::super::error::AlertError;
 use super::super::message::Message;
 use crate::config::alerts::{Mail, MailTls};
+use crate::log::Rate;
 use crate::tasks::{self, Name};
+
+/// A line of a mail has at most 998 characters: an id that is longer is told by its digest.
+const ID_CHARS_MAX: usize = 200;
+/// How often it is told that some recipients are refused.
+const REFUSED_LINE_INTERVAL: Duration = Duration::from_secs(600);
 
 type Transport = AsyncSmtpTransport<Tokio1Executor>;
 
 /// The mail server, and who gets mail.
 pub struct Post {
     mail: Mail,
+    /// The message that was tried last, and who got it.
+    got: Mutex<(String, Vec<Address>)>,
+    refused_lines: Rate,
 }
 
 impl Post {
     pub(super) fn new(mail: Mail) -> Post {
-        Post { mail }
+        Post { mail, got: Mutex::default(), refused_lines: Rate::new(1, REFUSED_LINE_INTERVAL) }
     }
 
     pub(super) fn timeout(&self) -> Duration {
         self.mail.timeout
     }
 
+    /// Sends a mail to each recipient by itself: one that the server does not know keeps it from nobody else.
     pub(super) async fn send(&self, message: &Message) -> Result<(), AlertError> {
         let letter = self.letter(message)?;
         let mail = self.mail.clone();
         // Passwords and authorities are files that may have changed.
         let transport = tasks::blocking(Name::Part("alerts channel"), move || transport(&mail)).await;
         let transport = transport.map_err(|error| AlertError::File(error.to_string()))??;
-        let server = || format!("{}:{}", self.mail.host, self.mail.port);
-        match transport.send(letter).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.status().is_some() => {
-                let answer = reason(&error).escape_debug().to_string();
-                Err(AlertError::Refused { server: server(), answer })
+        let (mut refused, mut failed) = (None, None);
+        for to in letter.envelope().to() {
+            if self.has(message, to) {
+                continue;
             }
-            Err(error) => Err(AlertError::Unreachable { server: server(), reason: reason(&error) }),
+            let envelope = Envelope::new(letter.envelope().from().cloned(), vec![to.clone()]);
+            let envelope = envelope.map_err(|error| unmade(&error))?;
+            match transport.send_raw(&envelope, &letter.formatted()).await {
+                Ok(_) => self.got().1.push(to.clone()),
+                Err(error) => match self.error(to, &error) {
+                    error if error.is_final() => refused = Some(error),
+                    error => failed = Some(error),
+                },
+            }
+        }
+        let nobody_got_it = self.got().1.is_empty();
+        match (failed, refused) {
+            (Some(error), _) => Err(error),
+            (None, Some(error)) if nobody_got_it => Err(error),
+            (None, Some(error)) => {
+                if self.refused_lines.allows() {
+                    warn!("an alert has reached its other recipients: {error}");
+                }
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Tells whether a recipient got this message in an earlier attempt.
+    fn has(&self, message: &Message, to: &Address) -> bool {
+        let mut got = self.got();
+        if got.0 != message.id {
+            *got = (message.id.clone(), Vec::new());
+        }
+        got.1.contains(to)
+    }
+
+    fn got(&self) -> MutexGuard<'_, (String, Vec<Address>)> {
+        self.got.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn error(&self, to: &Address, error: &smtp::Error) -> AlertError {
+        let server = format!("{}:{}", self.mail.host, self.mail.port);
+        match error.status() {
+            None => AlertError::Unreachable { server, reason: reason(error) },
+            Some(_) => {
+                let answer = format!("{} for {to}", reason(error).escape_debug());
+                AlertError::Refused { server, answer, is_final: error.is_permanent() }
+            }
         }
     }
 
@@ -94,8 +151,12 @@ fn parameters(mail: &Mail) -> Result<TlsParameters, AlertError> {
 
 /// Returns an id in the form that mail wants: the same message is one mail, however often it is sent.
 fn message_id(id: &str) -> String {
-    let plain: String =
+    let mut plain: String =
         id.chars().map(|letter| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '_' }).collect();
+    if plain.len() > ID_CHARS_MAX {
+        let digest = Sha256::digest(id.as_bytes());
+        plain = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    }
     format!("<{plain}@stationhub.invalid>")
 }
 

@@ -25,18 +25,24 @@ impl States {
             topic: self.topic_of(message),
             payload: Bytes::from(state(message)),
             qos: 1,
-            retain: true,
+            retain: !message.is_test,
             delivery: None,
             properties: None,
             forwards: true,
         };
-        self.broker.publish(given).await.map_err(|refused| AlertError::Broker(refused.to_string()))
+        // What is published is not published again because the disk is slow: the store may be what it is about.
+        self.broker.publish_soon(given).await.map_err(|refused| AlertError::Broker(refused.to_string()))
     }
 
-    /// Returns the topic of a rule and what it is about, which may have levels of its own.
+    /// Returns the topic of a rule and what it is about.
     fn topic_of(&self, message: &Message) -> String {
-        format!("{}/{}/{}", self.topic, message.rule, message.subject)
+        format!("{}/{}/{}", self.topic, message.rule, level(&message.subject))
     }
+}
+
+/// Writes a source's topic as one level: with its own levels it would be taken for a topic of readings.
+fn level(subject: &str) -> String {
+    subject.replace('%', "%25").replace(':', "%3A").replace('/', ":")
 }
 
 fn state(message: &Message) -> String {
@@ -51,4 +57,16 @@ fn state(message: &Message) -> String {
         "time": message.time,
     })
     .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::level;
+
+    #[test]
+    fn a_source_is_one_level_and_two_sources_are_two() {
+        assert_eq!(level("farm/house/weathermeters"), "farm:house:weathermeters");
+        assert_ne!(level("a/b"), level("a:b"));
+        assert_ne!(level("a:b"), level("a%3Ab"));
+    }
 }

@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use axum::http::{HeaderValue, Request, Uri, header};
+use axum::http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
@@ -24,6 +24,8 @@ use crate::tls;
 
 /// How much of an answer is read, bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Shorter words of a request are no secrets.
+const SECRET_CHARS_MIN: usize = 5;
 /// How much of it is told, characters.
 const ANSWER_CHARS_MAX: usize = 200;
 
@@ -93,6 +95,7 @@ impl Hook {
         request: Request<Full<Bytes>>,
     ) -> Result<(), AlertError> {
         let unreachable = |error: hyper::Error| self.unreachable(&error);
+        let secrets = secrets(&request);
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
         let exchange = async {
@@ -103,9 +106,17 @@ impl Hook {
             }
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
             let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-            let said: String = String::from_utf8_lossy(&body).chars().take(ANSWER_CHARS_MAX).collect();
-            let answer = format!("{status} {}", said.trim().escape_debug());
-            Err(AlertError::Refused { server: self.server(), answer: answer.trim().to_owned() })
+            let said = without(&secrets, &String::from_utf8_lossy(&body));
+            let said: String = said.chars().take(ANSWER_CHARS_MAX).collect();
+            let answer = format!("{status} {}", said.trim().escape_debug()).trim().to_owned();
+            let is_later = matches!(
+                status,
+                StatusCode::UNAUTHORIZED
+                    | StatusCode::REQUEST_TIMEOUT
+                    | StatusCode::TOO_EARLY
+                    | StatusCode::TOO_MANY_REQUESTS
+            );
+            Err(AlertError::Refused { server: self.server(), answer, is_final: status.is_client_error() && !is_later })
         };
         tokio::pin!(exchange);
         let ended = tokio::select! {
@@ -127,6 +138,20 @@ impl Hook {
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         AlertError::Unreachable { server: self.server(), reason: format!("{error}{cause}") }
     }
+}
+
+/// Returns what a server may echo that nobody else is to read: the words of the path and of the headers.
+fn secrets(request: &Request<Full<Bytes>>) -> Vec<String> {
+    let path = request.uri().path_and_query().map_or("", |path| path.as_str());
+    let headers = request.headers().values().filter_map(|value| value.to_str().ok());
+    let words = std::iter::once(path).chain(headers).flat_map(|text| text.split(['/', '?', '&', '=', ' ', ',', ';']));
+    let mut words: Vec<String> = words.filter(|word| word.len() >= SECRET_CHARS_MIN).map(str::to_owned).collect();
+    words.sort_by_key(|word| std::cmp::Reverse(word.len()));
+    words
+}
+
+fn without(secrets: &[String], text: &str) -> String {
+    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "…"))
 }
 
 /// Returns how fields are written within a body of this media type.

@@ -94,7 +94,11 @@ fn every_wrong_key_of_a_channel_is_told_and_no_secret_with_it() {
         ),
         (
             "kind = \"webhook\"\nurl = \"http://h\"\nheaders = [\"secret\"]\n",
-            ".headers: number 1 must be \"Name: value\"",
+            ".headers: number 1 must be \"Name: value\", and no header of the hub's own (content_type sets one)",
+        ),
+        (
+            "kind = \"webhook\"\nurl = \"http://h\"\nheaders = [\"Content-Length: 3\"]\n",
+            ".headers: number 1 must be \"Name: value\", and no header of the hub's own (content_type sets one)",
         ),
         ("kind = \"command\"\n", ".program: is missing"),
     ] {
