@@ -125,6 +125,10 @@ impl Space {
             return true;
         }
         for (what, sum) in Spared::ORDER.into_iter().zip(0..) {
+            // What is made again meanwhile is not dropped over and over.
+            if what == Spared::Rollups && self.dropped.first().is_some_and(|dropped| *dropped > 0) {
+                continue;
+            }
             match self.with_room(database, |database| database.spare(what)) {
                 Ok(0) => {}
                 Ok(dropped) => {
@@ -248,6 +252,10 @@ impl Space {
     }
 
     fn becomes_ample(&mut self, database: &mut Database) {
+        if self.dropped.first().is_some_and(|dropped| *dropped > 0) {
+            // What was on its way when they were dropped would look as if all before it were there.
+            tell(database.spare(Spared::Rollups).map(drop));
+        }
         self.reserve.make(self.reserve.bytes_max());
         tell(database.may_grow(true));
         self.set(Stage::Ample);
