@@ -30,11 +30,13 @@ use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
 use crate::panics;
+use crate::records::Records;
 use crate::reload::{Reload, Reloads};
 use crate::service::Service;
 use crate::settings::{HubToml, Reread};
 use crate::store::{Kept, Learnt, Queue, Reader, Settings, StoreError, Writer};
 use crate::tasks::{self, Faults, Name};
+use crate::upkeep::Upkeep;
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
 /// SQLite's busy timeout to it, and all has to end within 10 s.
@@ -154,11 +156,13 @@ async fn run_logged(config: &Config, log_file: Option<LogFile>, hub_toml: Arc<Hu
 /// The rooms that run.
 struct Hub {
     database: PathBuf,
+    queue: Arc<Queue>,
     writer: Writer,
     broker: Running,
     bridge: Option<Bridge>,
     health: Arc<Health>,
     alerts: alert::Running,
+    records: Arc<Records>,
     reloads: Arc<Reloads>,
     service: Service,
     http_address: Option<String>,
@@ -226,6 +230,13 @@ impl Hub {
             _ => None,
         };
         let (bridge, bridged) = bridge.unzip();
+        let records = Records::new(
+            config.store.path.clone(),
+            writer.progress(),
+            queue.clone(),
+            ingest.clone(),
+            config.ingest.clock_skew_max,
+        );
         let watched = Watched {
             progress: writer.progress(),
             queue: queue.clone(),
@@ -239,12 +250,13 @@ impl Hub {
         let inside = broker.inside("stationhub-alerts", alert::USER);
         let inputs = Inputs { findings: health.findings(), readings };
         let (station, database) = (&config.station.name, &config.store.path);
-        let alerts = alert::Running::start(&config.alerts, station, database, queue, &inside, inputs).await;
+        let alerts = alert::Running::start(&config.alerts, station, database, queue.clone(), &inside, inputs).await;
         let mut reloads: Vec<Arc<dyn Reload>> = vec![hub_toml.clone()];
         reloads.extend(broker.reloads());
         reloads.push(Arc::new(RulesAnew::new(alerts.alerts(), hub_toml.reread())));
         let mut hub = Hub {
             database: config.store.path.clone(),
+            queue,
             writer,
             reloads: Reloads::new(reloads),
             broker,
@@ -252,6 +264,7 @@ impl Hub {
             bridge,
             health,
             alerts,
+            records: Arc::new(records),
             http_address: None,
             background: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -264,7 +277,7 @@ impl Hub {
     /// Starts what watches and tells: the hub serves its clients without it, too.
     async fn start_background(&mut self, config: &Config) {
         let (health, stop) = (&self.health, &self.background);
-        let rooms = Rooms { health: health.clone(), alerts: self.alerts.alerts() };
+        let rooms = Rooms { health: health.clone(), alerts: self.alerts.alerts(), records: self.records.clone() };
         for Place { name, kind, address } in self.broker.places() {
             info!("MQTT is served on {address} (listener {name:?}, {kind})");
         }
@@ -290,6 +303,15 @@ impl Hub {
             Err(error) => warn!("{error}"),
         }
         self.watch_health(config);
+        self.keep_records(config);
+        Upkeep::new(config, self.queue.clone(), &self.writer.progress()).start(&self.tasks, &self.background);
+    }
+
+    fn keep_records(&self, config: &Config) {
+        let (records, stop, interval) = (self.records.clone(), self.background.clone(), config.health.interval);
+        tasks::lasting(&self.tasks, Name::Part("ledger"), self.background.clone(), move || {
+            records.clone().keep(interval, stop.clone())
+        });
     }
 
     fn serve_reloads(&self) {

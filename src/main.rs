@@ -9,12 +9,14 @@ use anyhow::Context;
 use clap::Parser;
 use stationhub::broker::auth::Auth;
 use stationhub::cli::{
-    AlertCommand, Cli, Command, ImportMosquittoArgs, PasswdCommand, QuarantineCommand, QuarantineListArgs,
+    AlertCommand, Cli, Command, EventsCommand, GapsArgs, ImportMosquittoArgs, PasswdCommand, QuarantineCommand,
+    QuarantineListArgs,
 };
+use stationhub::clock::now_ms;
 use stationhub::config::{Config, Flags};
 use stationhub::http::client::{ClientError, Colours};
 use stationhub::store::Reader;
-use stationhub::{http, hub, import_mosquitto, lock, passwd, simulate, store};
+use stationhub::{gaps, http, hub, import_mosquitto, lock, passwd, records, simulate, store};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +53,8 @@ fn main() -> ExitCode {
         Some(Command::Status(args)) => status(&config, args.json).unwrap_or_else(|error| finish(Err(error))),
         Some(Command::Alert(command)) => finish(alert(&config, command)),
         Some(Command::Quarantine(QuarantineCommand::List(args))) => finish(quarantine(&config, &args)),
+        Some(Command::Gaps(args)) => finish(missing(&config, args)),
+        Some(Command::Events(command)) => finish(events(&config, &command)),
         Some(Command::Passwd(command)) => finish(users(config, command)),
         Some(Command::Simulate(_) | Command::ImportMosquitto(_)) => ExitCode::SUCCESS,
     }
@@ -166,6 +170,42 @@ fn alert(config: &Config, command: AlertCommand) -> anyhow::Result<()> {
             print_line(&http::alerts::in_words(&listing))
         }
         _ => print_line(&answer),
+    }
+}
+
+/// Prints which readings are missing, from the database alone: the hub need not run.
+fn missing(config: &Config, args: GapsArgs) -> anyhow::Result<()> {
+    let database = &config.store.path;
+    let is_alive = runtime()?.block_on(http::status(database)).is_ok();
+    let question = records::Question { from_ms: args.from, to_ms: args.to, source: args.source };
+    let query = question.query(now_ms(), is_alive)?;
+    let report = Reader::open(database)
+        .and_then(|reader| reader.gaps(&query))
+        .with_context(|| format!("{}", database.display()))?;
+    if args.json {
+        return print_line(&serde_json::to_string(&report)?);
+    }
+    print_line(&gaps::in_words(&report))
+}
+
+fn events(config: &Config, command: &EventsCommand) -> anyhow::Result<()> {
+    let database = &config.store.path;
+    match command {
+        EventsCommand::List(args) => {
+            let listed = Reader::open(database)
+                .and_then(|reader| reader.events(args.limit))
+                .with_context(|| format!("{}", database.display()))?;
+            print_line(&if args.json { serde_json::to_string(&listed)? } else { records::in_words(&listed) })
+        }
+        EventsCommand::Ack(args) => match runtime()?.block_on(http::acknowledge_event(database, args.id)) {
+            Err(ClientError::NotRunning { .. }) => {
+                let _locked = lock::take_database(database)?;
+                let is_known = store::acknowledge_event(database, args.id)?;
+                anyhow::ensure!(is_known, records::RecordsError::Unknown(args.id));
+                print_line(&format!("event {} is acknowledged", args.id))
+            }
+            answer => print_line(&answer?),
+        },
     }
 }
 

@@ -188,6 +188,17 @@ pub struct Store {
     pub quarantine_bytes_max: u64,
     /// Bytes kept back on the disk for when it is full.
     pub reserve_bytes: u64,
+    /// How long rows are kept.
+    pub retention: Retention,
+}
+
+/// Section `[store.retention]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// How long raw readings are kept; `None` for ever.
+    pub raw: Option<Duration>,
+    /// How long messages stay in quarantine, where its size lets them; `None` for ever.
+    pub quarantine: Option<Duration>,
 }
 
 /// SQLite's `synchronous`.

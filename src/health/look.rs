@@ -145,11 +145,16 @@ impl TimeService {
         TimeService { interval, asked: None }
     }
 
+    /// Returns whether the clock is synchronised, where that can be told without asking a program.
+    pub(super) fn at_once() -> Option<bool> {
+        let made = Path::new(TIMESYNC);
+        made.is_dir().then(|| made.join("synchronized").exists())
+    }
+
     /// Returns whether the clock is synchronised; `None` where the system does not say.
     pub(super) fn synchronised(&mut self) -> Option<bool> {
-        let made = Path::new(TIMESYNC);
-        if made.is_dir() {
-            return Some(made.join("synchronized").exists());
+        if let Some(said) = TimeService::at_once() {
+            return Some(said);
         }
         // To ask starts a program or two, which costs a small machine more than all other checks.
         if let Some((at, answer)) = self.asked {

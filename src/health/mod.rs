@@ -12,6 +12,7 @@ pub mod checks;
 pub mod clock;
 pub mod disk;
 mod heartbeat;
+mod ledger;
 mod look;
 pub mod memory;
 pub mod share;
@@ -170,6 +171,9 @@ impl Health {
             wal_bytes_max: settings.wal_bytes_max,
             memory_bytes_max: settings.memory_bytes_max,
         };
+        if let Some(said) = TimeService::at_once() {
+            watched.ingest.trust().note(Some(said));
+        }
         let start = Moment::now();
         let past = Past {
             rates: Rates::begin(start.at),
@@ -244,6 +248,8 @@ impl Health {
         let mut telling = Telling::begin(interval);
         let mut warned = Warned::default();
         let mut silent = 0;
+        // Whether the clock is to be trusted has to be known before readings come.
+        self.look_at_machine().await;
         let pause = interval.min(LOOK_INTERVAL_MAX);
         while stop.run_until_cancelled(self.next_look(pause, silent)).await.is_some() {
             let Some(snapshot) = stop.run_until_cancelled(self.snapshot(Duration::ZERO)).await else { return };
@@ -270,7 +276,8 @@ impl Health {
     pub async fn count(&self, interval: Duration, stop: CancellationToken) {
         let mut statistics = Statistics::begin(self.figures());
         while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
-            info!("Statistics: {}", statistics.line(self.figures(), interval));
+            let last_hour = self.last_hour().await;
+            info!("Statistics: {}{last_hour}", statistics.line(self.figures(), interval));
         }
     }
 
@@ -310,6 +317,7 @@ impl Health {
             readings: progress.readings.load(Ordering::Relaxed),
             quarantined: progress.quarantined.load(Ordering::Relaxed),
             duplicates: progress.duplicates.load(Ordering::Relaxed),
+            repeats: progress.repeats.load(Ordering::Relaxed),
             lost: queue.shed(),
             time_missing: ingest.time_missing(),
             time_skewed: ingest.time_skewed(),
@@ -390,9 +398,11 @@ impl Health {
         let Ok(mut time_service) = self.machine.clone().try_lock_owned() else { return too_long() };
         let (path, wal_bytes_max) = (self.watched.database.clone(), self.thresholds.wal_bytes_max);
         let oldest_ms = self.watched.bridge.as_ref().map(|bridge| bridge.oldest_ms.clone());
+        let ingest = self.watched.ingest.clone();
         let looked = tasks::blocking(Name::Part("health"), move || {
             let seen = look::look_at(&path, wal_bytes_max);
             let synchronised = time_service.synchronised();
+            ingest.trust().note(synchronised);
             Seen { oldest_ms: oldest_ms.and_then(|read| read()), synchronised, ..seen }
         });
         match tokio::time::timeout(CHECK_TIME_MAX, looked).await {
@@ -414,6 +424,10 @@ impl Health {
             let full_in = past.growth.look(now.at, seen.sizes);
             (full_in, past.clock.look(now, seen.synchronised), past.window.look(now.at, share))
         };
+        if let Some(step_ms) = clock.just_stepped_ms {
+            progress.journal.note("clock.step", clock::step_in_words(step_ms));
+            progress.heartbeat.set_right();
+        }
         Snapshot {
             now_ms: now.ms,
             ran: self.started.elapsed(),

@@ -16,6 +16,8 @@ pub struct Figures {
     pub quarantined: u64,
     /// Redeliveries that made no second row.
     pub duplicates: u64,
+    /// Samples that were sent again as new messages and made no second row.
+    pub repeats: u64,
     /// Readings at QoS 0 that found no room.
     pub lost: u64,
     /// Readings without a time of their own.
@@ -132,6 +134,7 @@ impl Statistics {
         for (count, before, words) in [
             (now.quarantined, last.quarantined, "quarantined"),
             (now.duplicates, last.duplicates, "redeliveries"),
+            (now.repeats, last.repeats, "samples sent again"),
             (now.lost, last.lost, "LOST for want of room"),
             (now.time_missing, last.time_missing, "without a time of their own"),
             (now.time_skewed, last.time_skewed, "with a time far from the hub's"),

@@ -155,6 +155,7 @@ pub fn in_words(report: &serde_json::Value, colours: Colours) -> String {
         ("waiting", "queue_jobs"),
         ("quarantined", "quarantined"),
         ("redeliveries", "duplicates"),
+        ("samples sent again", "repeats"),
         ("lost", "lost"),
         ("clients", "clients"),
     ] {

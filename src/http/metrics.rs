@@ -108,7 +108,7 @@ fn verdicts(registry: &mut Registry, report: &Report) {
     registry.register("check_failing", "1 where this check finds something wrong, else 0", failing);
 }
 
-fn figures_counted(figures: &Figures) -> [Row; 19] {
+fn figures_counted(figures: &Figures) -> [Row; 20] {
     [
         ("readings", "Readings stored", figures.readings),
         ("readings_lost", "Readings at QoS 0 that found no room in the queue", figures.lost),
@@ -116,6 +116,7 @@ fn figures_counted(figures: &Figures) -> [Row; 19] {
         ("readings_time_skewed", "Readings with a time far from the hub's", figures.time_skewed),
         ("quarantined", "Messages put into quarantine", figures.quarantined),
         ("redeliveries", "Redeliveries that made no second row", figures.duplicates),
+        ("repeats", "Samples sent again as new messages, which made no second row", figures.repeats),
         ("commits", "Transactions committed", figures.commits),
         ("write_failures", "Transactions that failed", figures.write_failures),
         ("connections", "Sockets accepted", figures.connections),

@@ -1,6 +1,6 @@
 //! What the writer remembers of the database beside its connection, so that a message costs no look-up.
 //!
-//! Owns the numbers of the sources, the delivery marks, the size of the quarantine and the totals of the outbox, and keeps
+//! Owns the numbers of the sources, the delivery marks, the newest samples, the size of the quarantine and the totals of the outbox, and keeps
 //! them in step with the file: a transaction's changes are taken over when it has committed, and forgotten when it is
 //! rolled back. It never begins or ends one.
 
@@ -12,10 +12,13 @@ use rusqlite::Connection;
 use super::delivery::{Bounds, Marks};
 use super::error::{Class, Doing, StoreError};
 use super::job::{Entry, Incoming, Origin};
+use super::ledger::Rejected;
 use super::outbox::rows::Rows;
 use super::outbox::{Outbox, OutboxChange};
+use super::repeats::Repeats;
 use super::tables::{CreatedAt, Inserted, Tables, quarantine_bytes};
 use super::transaction::Outcome;
+use super::untimed::Untimed;
 use crate::reading::SourceId;
 
 /// Sources that get a number of their own; readings of further ones are stored without.
@@ -27,6 +30,9 @@ pub(super) struct Cached {
     sources: HashMap<SourceId, i64>,
     sources_staged: Vec<SourceId>,
     marks: Marks,
+    repeats: Repeats,
+    rejected: Rejected,
+    untimed: Untimed,
     pub(super) quarantine_bytes: i64,
     quarantine_bytes_committed: i64,
     quarantine_bytes_max: i64,
@@ -58,6 +64,9 @@ impl Cached {
             sources: load_sources(connection)?,
             sources_staged: Vec::new(),
             marks: Marks::load(connection, Bounds::default())?,
+            repeats: Repeats::load(connection)?,
+            rejected: Rejected::default(),
+            untimed: Untimed::default(),
             quarantine_bytes,
             quarantine_bytes_committed: quarantine_bytes,
             quarantine_bytes_max: i64::try_from(quarantine_bytes_max).unwrap_or(i64::MAX),
@@ -87,15 +96,21 @@ impl Cached {
             }
             self.marks.stage(&origin.client, delivery);
         }
+        let source = match entry {
+            Entry::Reading(_) | Entry::Rejected { .. } => self.source_number(tables, origin)?,
+            Entry::Passing => None,
+        };
+        if let Entry::Reading(reading) = entry
+            && self.repeats.knows(connection, source, reading)?
+        {
+            outcome.repeats += 1;
+            return Ok(None);
+        }
         let row = |table, id| Some(RowName { table, id, received_ms: origin.received_ms });
         let waiting = self.forward(connection, tables, message, outcome)?;
         if let (Entry::Passing, Some(id)) = (entry, waiting) {
             return Ok(row("outbox", id));
         }
-        let source = match entry {
-            Entry::Reading(_) | Entry::Rejected { .. } => self.source_number(tables, origin)?,
-            Entry::Passing => None,
-        };
         let table = match tables.insert(message, source, &mut self.created_at)? {
             Inserted::Reading { table } => {
                 outcome.readings += 1;
@@ -104,10 +119,17 @@ impl Cached {
             Inserted::Quarantined { bytes } => {
                 outcome.quarantined += 1;
                 self.quarantine_bytes += bytes;
+                self.rejected.stage(source, origin.received_ms);
                 "quarantine"
             }
         };
-        Ok(row(table, connection.last_insert_rowid()))
+        let id = connection.last_insert_rowid();
+        if let Entry::Reading(reading) = entry
+            && table != "quarantine"
+        {
+            self.untimed.stage(table, id, reading);
+        }
+        Ok(row(table, id))
     }
 
     /// Adds a message to the outbox, where it is forwarded; returns its number there. `None` also where the database refuses
@@ -153,6 +175,8 @@ impl Cached {
     /// Writes what a transaction has to hold beside its messages, and drops what is beyond the bounds of the quarantine.
     pub(super) fn finish(&mut self, connection: &Connection, outcome: &mut Outcome) -> Result<(), StoreError> {
         self.marks.write(connection)?;
+        self.rejected.write(connection)?;
+        self.untimed.write(connection)?;
         outcome.quarantine_dropped = self.trim_quarantine(connection)?;
         self.outbox.as_ref().map_or(Ok(()), |rows| rows.write_totals(connection))
     }
@@ -160,6 +184,8 @@ impl Cached {
     /// Takes over the transaction's changes: it has committed.
     pub(super) fn committed(&mut self) {
         self.marks.committed();
+        self.rejected.clear();
+        self.untimed.committed();
         self.sources_staged.clear();
         self.quarantine_bytes_committed = self.quarantine_bytes;
         if let Some(rows) = &mut self.outbox {
@@ -170,6 +196,9 @@ impl Cached {
     /// Forgets the transaction's changes: it was rolled back.
     pub(super) fn rolled_back(&mut self) {
         self.marks.rolled_back();
+        self.repeats.rolled_back();
+        self.rejected.clear();
+        self.untimed.rolled_back();
         self.quarantine_bytes = self.quarantine_bytes_committed;
         for source in self.sources_staged.drain(..) {
             self.sources.remove(&source);
@@ -177,6 +206,11 @@ impl Cached {
         if let Some(rows) = &mut self.outbox {
             rows.rolled_back();
         }
+    }
+
+    /// Returns the number of a source that has one.
+    pub(super) fn number(&self, source: &SourceId) -> Option<i64> {
+        self.sources.get(source).copied()
     }
 
     fn source_number(&mut self, tables: &mut Tables<'_>, origin: &Origin) -> Result<Option<i64>, StoreError> {

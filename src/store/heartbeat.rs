@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::error::{Doing, StoreError};
-use crate::clock::now_ms;
+use crate::clock::{in_words, millis, now_ms};
 use crate::reading::SourceId;
 
 /// Runs that are remembered.
 const RUNS_MAX: i64 = 10_000;
 const BEGIN: &str = "INSERT INTO run(boot, started_ms, alive_ms) VALUES (?1, ?2, ?3) RETURNING id";
 const ALIVE: &str = "UPDATE run SET alive_ms = ?2 WHERE id = ?1";
+const STARTED: &str = "UPDATE run SET started_ms = ?2 WHERE id = ?1";
 const STOPPED: &str = "UPDATE run SET alive_ms = ?2, stopped_ms = ?2 WHERE id = ?1";
 const FORGET: &str = "DELETE FROM run WHERE id <= ?1";
 const LAST: &str = "SELECT id, boot, started_ms, alive_ms, stopped_ms FROM run ORDER BY id DESC LIMIT 1";
@@ -57,6 +58,8 @@ pub struct Heartbeat {
     /// When the last one was on disk, milliseconds since the start.
     written: AtomicU64,
     learnt: Mutex<Vec<Learnt>>,
+    /// The start was noted by a clock that was not right, and that is now.
+    wrong_start: AtomicBool,
 }
 
 impl Default for Heartbeat {
@@ -64,14 +67,14 @@ impl Default for Heartbeat {
         Heartbeat {
             started: Instant::now(),
             started_ms: now_ms(),
-            // Without it, no two runs are taken for one boot's.
-            boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
+            boot: boot(),
             run: AtomicI64::new(0),
             previous: OnceLock::new(),
             wanted: AtomicBool::new(false),
             queued: AtomicBool::new(false),
             written: AtomicU64::new(0),
             learnt: Mutex::default(),
+            wrong_start: AtomicBool::new(false),
         }
     }
 }
@@ -124,13 +127,29 @@ impl Heartbeat {
         self.previous.get()?.as_ref()
     }
 
-    /// Reads of the run before, at the first time that the database is opened.
-    pub(super) fn opened(&self, connection: &Connection) -> Result<(), StoreError> {
-        if self.previous.get().is_none() {
-            let last = connection.query_row(LAST, [], run).optional().doing("cannot read of the last run")?;
-            self.previous.get_or_init(|| last);
+    /// Reads of the run before, at the first time that the database is opened; where that did not stop in order, says so.
+    pub(super) fn opened(&self, connection: &Connection) -> Result<Option<String>, StoreError> {
+        if self.previous.get().is_some() {
+            return Ok(None);
         }
-        Ok(())
+        let last = connection.query_row(LAST, [], run).optional().doing("cannot read of the last run")?;
+        let last = self.previous.get_or_init(|| last);
+        Ok(last.as_ref().filter(|run| run.stopped_ms.is_none()).map(|run| self.unclean(run)))
+    }
+
+    /// Says how the run before ended that did not stop in order.
+    fn unclean(&self, before: &Run) -> String {
+        let how = if before.boot == self.boot { "it was killed, or died" } else { "the machine was restarted since" };
+        format!(
+            "the hub was not stopped in order: it was last seen alive at {}, and {how}; it runs again since {}",
+            in_words(before.alive_ms),
+            in_words(self.started_ms)
+        )
+    }
+
+    /// Sets the start of this run right, once the clock is.
+    pub fn set_right(&self) {
+        self.wrong_start.store(true, Ordering::Release);
     }
 
     /// Notes that this run ends in order.
@@ -146,6 +165,9 @@ impl Heartbeat {
         let now_ms = now_ms();
         let known = self.run.load(Ordering::Relaxed);
         if known > 0 && connection.prepare_cached(ALIVE)?.execute([known, now_ms])? > 0 {
+            if self.wrong_start.load(Ordering::Acquire) {
+                connection.execute(STARTED, [known, now_ms - millis(self.started.elapsed())])?;
+            }
             return Ok(());
         }
         let id: i64 =
@@ -160,6 +182,7 @@ impl Heartbeat {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.written.store(now, Ordering::Relaxed);
         self.lock().clear();
+        self.wrong_start.store(false, Ordering::Release);
         self.wanted.store(false, Ordering::Release);
         self.queued.store(false, Ordering::Release);
     }
@@ -167,6 +190,12 @@ impl Heartbeat {
     fn lock(&self) -> MutexGuard<'_, Vec<Learnt>> {
         self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns what names this boot of the machine. Where nothing does, no two runs are taken for one boot's.
+pub(super) fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    if id.trim().is_empty() { format!("unknown-{}", std::process::id()) } else { id.trim().to_owned() }
 }
 
 pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<Run> {

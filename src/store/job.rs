@@ -10,7 +10,10 @@ use tokio::sync::Notify;
 
 use super::alerts::AlertChange;
 use super::kept::Change;
+use super::ledger::LedgerChange;
 use super::outbox::{Forward, OutboxChange};
+use super::retention::Retention;
+use super::rollup::RollupChange;
 use crate::reading::{Reading, SourceId};
 
 /// One thing to store.
@@ -33,8 +36,14 @@ pub enum Content {
     Alerts(Vec<AlertChange>),
     /// Changes of the outbox, which the bridge asks for.
     Outbox(Vec<OutboxChange>),
+    /// Hours and days that were worked out.
+    Rollup(Vec<RollupChange>),
+    /// Old rows to delete.
+    Retention(Retention),
     /// Nothing: a transaction is wanted for the heartbeat.
     Heartbeat,
+    /// A change of the ledger of readings.
+    Ledger(LedgerChange),
 }
 
 /// One message on its way to disk.
@@ -142,23 +151,28 @@ impl Job {
             Content::Kept(changes) => changes.iter().map(Change::bytes).sum(),
             Content::Alerts(changes) => changes.iter().map(AlertChange::bytes).sum(),
             Content::Outbox(changes) => changes.iter().map(OutboxChange::bytes).sum(),
-            Content::Heartbeat => 0,
+            Content::Ledger(change) => change.bytes(),
+            Content::Rollup(changes) => changes.iter().map(RollupChange::bytes).sum(),
+            Content::Retention(_) | Content::Heartbeat => 0,
         };
         size_of::<Job>() + content
     }
 
-    /// Tells whether it makes room in the database and needs none: it is taken where everything else waits. The bridge has one
-    /// of these under way at a time.
+    /// Tells whether it makes room in the database and needs none: it is taken where everything else waits. The bridge, and the
+    /// deleting of old rows, have one of these under way at a time.
     pub fn makes_room(&self) -> bool {
-        let Content::Outbox(changes) = &self.content else { return false };
-        changes.iter().all(|change| matches!(change, OutboxChange::Sent { .. }))
+        match &self.content {
+            Content::Outbox(changes) => changes.iter().all(|change| matches!(change, OutboxChange::Sent { .. })),
+            Content::Retention(_) => true,
+            _ => false,
+        }
     }
 
     /// Returns the message, where it is one.
     pub fn message(&self) -> Option<&Incoming> {
         match &self.content {
             Content::Message(message) => Some(message),
-            Content::Kept(_) | Content::Alerts(_) | Content::Outbox(_) | Content::Heartbeat => None,
+            _ => None,
         }
     }
 }

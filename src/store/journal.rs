@@ -4,13 +4,16 @@
 //! there is one. It never decides what is an event.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use serde::Serialize;
 
 use super::error::{Doing, StoreError};
+use super::schema;
 use crate::clock::now_ms;
+use crate::config::Synchronous;
 
 /// Events that wait for a transaction; beyond, the oldest go.
 const WAITING_MAX: usize = 1_000;
@@ -19,6 +22,7 @@ const KEPT_MAX: i64 = 10_000;
 const ADD: &str = "INSERT INTO event(at_ms, kind, text) VALUES (?1, ?2, ?3) RETURNING id";
 const FORGET: &str = "DELETE FROM event WHERE id <= ?1";
 const ACKNOWLEDGE: &str = "UPDATE event SET acknowledged_ms = ?2 WHERE id = ?1 AND acknowledged_ms IS NULL";
+const HAS: &str = "SELECT count(*) > 0 FROM event WHERE id = ?1";
 const LIST: &str = "SELECT id, at_ms, kind, text, acknowledged_ms FROM event ORDER BY id DESC LIMIT ?1";
 
 /// An event, as it is listed.
@@ -101,6 +105,22 @@ impl Journal {
     }
 }
 
+/// Notes at once that somebody knows of an event, where no hub runs; the caller holds the database's lock. False where there
+/// is no such event.
+///
+/// # Errors
+/// SQLite's.
+pub fn acknowledge_event(database: &Path, id: i64) -> Result<bool, StoreError> {
+    let connection = schema::open(database, Synchronous::Full, false)?;
+    connection.execute(ACKNOWLEDGE, [id, now_ms()]).doing("cannot write events")?;
+    has(&connection, id)
+}
+
+/// Tells whether there is an event.
+pub(super) fn has(connection: &Connection, id: i64) -> Result<bool, StoreError> {
+    connection.query_row(HAS, [id], |row| row.get(0)).doing("cannot read the events")
+}
+
 /// Lists the newest `limit` events, newest first.
 pub(super) fn list(connection: &Connection, limit: u32) -> Result<Vec<Event>, StoreError> {
     const DOING: &str = "cannot read the events";
@@ -123,7 +143,6 @@ pub(super) fn list(connection: &Connection, limit: u32) -> Result<Vec<Event>, St
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::Synchronous;
 
     #[test]
     fn an_event_is_written_once_and_can_be_acknowledged() {

@@ -15,8 +15,8 @@ use super::schema::{HUB_TABLES, STATION_TABLES, VERSION};
 use crate::clock::now_ms;
 
 const DOING: &str = "cannot bring the database's schema up to date";
-/// The hub's own columns on the station's tables. `marks`: 1 the sensor sent no time, 2 its time is far from the
-/// hub's clock, 3 both.
+/// The hub's own columns on the station's tables. `marks`, added up: 1 the sensor sent no time, 2 its time is far from the
+/// hub's clock, 4 the hub's clock was not to be trusted when the reading came, 8 its time of receipt was set right since.
 const ADDED_COLUMNS: [&str; 3] = ["source_id", "received_ms", "marks"];
 /// Pages that a table takes with its index, and what is written of the schema beside it.
 const PAGES_PER_TABLE: u64 = 4;
@@ -45,7 +45,24 @@ const STEPS: [Step; 5] = [
     Step { to: 2, tables: &["retained", "session", "session_message"], change: nothing, bytes: none },
     Step { to: 3, tables: &["outbox", "outbox_total"], change: begin_outbox, bytes: none },
     Step { to: 4, tables: &["alert_episode", "alert_notice"], change: add_rhythm, bytes: none },
-    Step { to: 5, tables: &["run", "event"], change: drop_heartbeat, bytes: none },
+    Step {
+        to: 5,
+        tables: &[
+            "run",
+            "event",
+            "wear",
+            "hour_count",
+            "hour_counted",
+            "unstored",
+            "untimed",
+            "rollup_hour",
+            "rollup_day",
+            "rollup_state",
+            "rollup_late",
+        ],
+        change: drop_heartbeat,
+        bytes: none,
+    },
 ];
 
 fn nothing(_: &Connection) -> rusqlite::Result<()> {

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::heartbeat::Heartbeat;
 use super::journal::Journal;
+use super::losses::Losses;
+use super::rollup::Claims;
 use super::space::Room;
 use super::transaction::Outcome;
 use super::wear::Wear;
@@ -23,6 +25,8 @@ pub struct Progress {
     pub quarantined: AtomicU64,
     /// Redeliveries that made no second row.
     pub duplicates: AtomicU64,
+    /// Samples sent again as new messages, which made no second row either.
+    pub repeats: AtomicU64,
     /// Old messages dropped from a full quarantine.
     pub quarantine_dropped: AtomicU64,
     /// Transactions committed.
@@ -53,10 +57,19 @@ pub struct Progress {
     pub wear: Arc<Wear>,
     /// How far the disk is full.
     pub room: Arc<Room>,
+    /// What found no room in the queue.
+    pub losses: Arc<Losses>,
+    /// How far hours are claimed for the rollups.
+    pub claims: Arc<Claims>,
     last_error: Mutex<Option<String>>,
 }
 
 impl Progress {
+    /// Begins, for a queue that remembers what it loses in `losses`.
+    pub(super) fn begin(losses: Arc<Losses>) -> Progress {
+        Progress { losses, ..Progress::default() }
+    }
+
     /// Returns the error of the last failed transaction, until one succeeds.
     pub fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -74,6 +87,7 @@ impl Progress {
         self.readings.fetch_add(outcome.readings, Ordering::Relaxed);
         self.quarantined.fetch_add(outcome.quarantined, Ordering::Relaxed);
         self.duplicates.fetch_add(outcome.duplicates, Ordering::Relaxed);
+        self.repeats.fetch_add(outcome.repeats, Ordering::Relaxed);
         self.quarantine_dropped.fetch_add(outcome.quarantine_dropped, Ordering::Relaxed);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.commit_time.count(took);

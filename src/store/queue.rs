@@ -7,13 +7,14 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::job::Job;
+use super::losses::Losses;
 use crate::log::Rate;
 
 /// How long jobs for whose commit nobody waits are kept for company: an SD card wears out by the transaction, and a station
@@ -33,6 +34,7 @@ pub struct Queue {
     bytes_peak: AtomicUsize,
     shed: AtomicU64,
     shed_lines: Rate,
+    losses: Arc<Losses>,
     waiting: Mutex<Waiting>,
     filled: Condvar,
 }
@@ -61,6 +63,7 @@ impl Queue {
             bytes_peak: AtomicUsize::new(0),
             shed: AtomicU64::new(0),
             shed_lines: Rate::default(),
+            losses: Arc::default(),
             waiting: Mutex::default(),
             filled: Condvar::new(),
         }
@@ -85,6 +88,7 @@ impl Queue {
                 break;
             } else {
                 let shed = self.shed.fetch_add(1, Ordering::Relaxed) + 1;
+                self.losses.note(&job);
                 if self.shed_lines.allows() {
                     warn!(
                         topic = %job.message().map_or("", |message| &message.origin.source).escape_debug(),
@@ -134,8 +138,16 @@ impl Queue {
     }
 
     /// Counts jobs without a ticket that their connection could not push before it ended.
-    pub fn count_lost(&self, jobs: usize) {
-        self.shed.fetch_add(jobs as u64, Ordering::Relaxed);
+    pub fn count_lost<'j>(&self, jobs: impl IntoIterator<Item = &'j Job>) {
+        for job in jobs {
+            self.shed.fetch_add(1, Ordering::Relaxed);
+            self.losses.note(job);
+        }
+    }
+
+    /// Returns what is remembered of readings that were lost.
+    pub(super) fn losses(&self) -> Arc<Losses> {
+        self.losses.clone()
     }
 
     /// Tells whether the hub stops.

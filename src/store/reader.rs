@@ -10,10 +10,13 @@ use serde::Serialize;
 
 use super::alerts::{self, KeptAlerts};
 use super::error::{Doing, StoreError};
+use super::gaps::{self, GapQuery, GapReport};
 use super::heartbeat::Learnt;
 use super::journal::{self, Event};
 use super::kept::{self, Kept};
+use super::ledger::{self, Counted, Readings};
 use super::outbox::{Lane, Outbox, Waiting, rows};
+use super::untimed::{self, SetRight};
 
 /// A message in the quarantine.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub struct Quarantined {
 /// A read-only connection.
 #[derive(Debug)]
 pub struct Reader {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl Reader {
@@ -146,6 +149,40 @@ impl Reader {
     /// SQLite's.
     pub fn events(&self, limit: u32) -> Result<Vec<Event>, StoreError> {
         journal::list(&self.connection, limit)
+    }
+
+    /// Adds up at most `rows_max` readings of a table that are not counted yet.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn count(&self, readings: Readings, rows_max: i64) -> Result<Counted, StoreError> {
+        ledger::count(&self.connection, readings, rows_max)
+    }
+
+    /// Returns the next step in which times of receipt are set right; `None` where there is none. `offset_ms` is how far
+    /// the wall clock, which is right, is ahead of the time since the boot; `skew_ms_max` is how far a sensor's may be from
+    /// it without a mark.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn untimed(&self, offset_ms: i64, skew_ms_max: i64) -> Result<Option<SetRight>, StoreError> {
+        untimed::next(&self.connection, offset_ms, skew_ms_max)
+    }
+
+    /// Finds which readings are missing, and why.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn gaps(&self, query: &GapQuery) -> Result<GapReport, StoreError> {
+        gaps::report(&self.connection, query)
+    }
+
+    /// Tells whether there is an event.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn has_event(&self, id: i64) -> Result<bool, StoreError> {
+        journal::has(&self.connection, id)
     }
 
     /// Lists the newest `limit` messages of the quarantine, newest first.

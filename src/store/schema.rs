@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::{Doing, StoreError};
 use super::migrate::{migrate, version};
+use super::rollup;
 use crate::config::Synchronous;
 
 /// The newest schema version that this hub knows, kept in `PRAGMA user_version`.
@@ -51,7 +52,7 @@ CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
 /// A table of the hub's own: its name and its columns.
 pub(super) type Table = (&'static str, &'static str);
 
-pub(super) const HUB_TABLES: [Table; 13] = [
+pub(super) const HUB_TABLES: [Table; 21] = [
     // Who sends, and the usual time between its readings.
     (
         "source",
@@ -197,6 +198,55 @@ pub(super) const HUB_TABLES: [Table; 13] = [
   bytes INTEGER NOT NULL
 )",
     ),
+    // How many readings of each source are stored in each hour, and up to which row of each table they are counted. See `ledger`.
+    (
+        "hour_count",
+        "(
+  source_id INTEGER NOT NULL,
+  hour INTEGER NOT NULL,
+  stored INTEGER NOT NULL,
+  interval_ms INTEGER,
+  PRIMARY KEY (source_id, hour)
+) WITHOUT ROWID",
+    ),
+    (
+        "hour_counted",
+        "(
+  readings TEXT PRIMARY KEY,
+  up_to INTEGER NOT NULL
+) WITHOUT ROWID",
+    ),
+    // Which readings came and were not stored: rejected, or lost for want of room; a row for each source and minute.
+    (
+        "unstored",
+        "(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  source_id INTEGER NOT NULL,
+  minute INTEGER NOT NULL,
+  cause TEXT NOT NULL,
+  first_ms INTEGER NOT NULL,
+  last_ms INTEGER NOT NULL,
+  messages INTEGER NOT NULL,
+  UNIQUE (source_id, minute, cause)
+)",
+    ),
+    // Which readings were received while the clock was not to be trusted, and how far it was from the boot's. See `untimed`.
+    (
+        "untimed",
+        "(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  boot TEXT NOT NULL,
+  offset_ms INTEGER NOT NULL,
+  readings TEXT NOT NULL,
+  first_id INTEGER NOT NULL,
+  last_id INTEGER NOT NULL
+)",
+    ),
+    // What hours and days came to, and how far that is done: see `rollup`.
+    ("rollup_hour", rollup::HOUR_COLUMNS),
+    ("rollup_day", rollup::DAY_COLUMNS),
+    ("rollup_state", rollup::STATE_COLUMNS),
+    ("rollup_late", rollup::LATE_COLUMNS),
 ];
 
 /// Opens the database for writing, making a new one only where `create` says so, brings its schema up to date and sets what every connection of the hub needs.

@@ -13,13 +13,15 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 use super::cached::{Cached, RowName};
 use super::error::{Class, Doing, StoreError};
 use super::heartbeat::Heartbeat;
-use super::job::{Content, Job};
+use super::job::{Content, Entry, Job};
 use super::journal::Journal;
+use super::losses::Losses;
 use super::outbox::{Claims, Outbox};
 use super::progress::Progress;
+use super::rollup::Late;
 use super::tables::Tables;
 use super::wear::Wear;
-use super::{alerts, kept, schema};
+use super::{alerts, kept, ledger, losses, schema};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
 
@@ -41,6 +43,8 @@ pub(super) struct Outcome {
     pub(super) readings: u64,
     pub(super) quarantined: u64,
     pub(super) duplicates: u64,
+    /// Samples that their sensor sent again as new messages.
+    pub(super) repeats: u64,
     pub(super) quarantine_dropped: u64,
     /// Messages added to the outbox.
     pub(super) forwarded: u64,
@@ -54,6 +58,8 @@ pub(super) struct Outcome {
     pub(super) kept_refused: u64,
     /// Jobs of changes to what is kept of alerts that the database refused.
     pub(super) alerts_refused: u64,
+    /// Changes of the ledger of readings that the database refused.
+    pub(super) ledger_refused: u64,
 }
 
 /// The database, open for writing.
@@ -71,6 +77,8 @@ pub(super) struct Database {
     heartbeat: Arc<Heartbeat>,
     journal: Arc<Journal>,
     wear: Arc<Wear>,
+    losses: Arc<Losses>,
+    late: Late,
     doubt: Option<Doubt>,
     /// Whether this connection knows how long its log, and how large the database, may become.
     pub(super) is_bounded: bool,
@@ -106,6 +114,8 @@ impl Database {
             heartbeat: Arc::default(),
             journal: Arc::default(),
             wear: Arc::default(),
+            losses: Arc::default(),
+            late: Late::default(),
             doubt: None,
             is_bounded: false,
             is_frugal: false,
@@ -114,12 +124,17 @@ impl Database {
 
     /// Lets a heartbeat that is asked for, and events, ride in the transactions from now on.
     pub(super) fn with_riders(self, progress: &Progress) -> Result<Database, StoreError> {
-        progress.heartbeat.opened(&self.connection)?;
+        if let Some(unclean) = progress.heartbeat.opened(&self.connection)? {
+            progress.journal.note("hub.unclean", unclean);
+        }
         progress.wear.opened(&self.connection)?;
+        let late = Late::opened(&self.connection, progress.claims.clone())?;
         Ok(Database {
             heartbeat: progress.heartbeat.clone(),
             journal: progress.journal.clone(),
+            losses: progress.losses.clone(),
             wear: progress.wear.clone(),
+            late,
             ..self
         })
     }
@@ -236,6 +251,8 @@ impl Database {
     pub(super) fn stopped(&self) -> Result<(), StoreError> {
         self.check_place()?;
         self.begin()?;
+        self.write_losses(true)?;
+        self.journal.write(&self.connection)?;
         self.heartbeat.stopped(&self.connection)?;
         self.wear.write(&self.connection)?;
         self.commit()
@@ -273,12 +290,16 @@ impl Database {
         self.begin()?;
         let mut outcome = Outcome::default();
         let mut last = None;
+        self.late.begin();
         {
             let mut tables = Tables::prepare(&self.connection, outbox.is_some())?;
             for job in batch {
                 match &job.content {
                     Content::Message(message) => {
                         let row = self.cached.store(&self.connection, &mut tables, message, &mut outcome)?;
+                        if let (Some(_), Entry::Reading(reading)) = (&row, &message.entry) {
+                            self.late.look_at(message, reading);
+                        }
                         last = row.or(last);
                     }
                     Content::Kept(changes) => {
@@ -288,6 +309,11 @@ impl Database {
                         outcome.alerts_refused += u64::from(!taken(alerts::apply(&self.connection, changes))?);
                     }
                     Content::Heartbeat => {}
+                    Content::Ledger(change) => {
+                        outcome.ledger_refused += u64::from(!taken(ledger::apply(&self.connection, change))?)
+                    }
+                    Content::Rollup(changes) => self.late.apply(&self.connection, changes)?,
+                    Content::Retention(old) => self.cached.delete_old(&self.connection, old)?,
                     Content::Outbox(changes) => {
                         self.cached.change_outbox(&self.connection, changes, &mut outcome)?;
                     }
@@ -303,6 +329,10 @@ impl Database {
             outcome.outbox_dropped = rows.drop_beyond_limits(&self.connection, claims, now_ms)?;
         }
         self.cached.finish(&self.connection, &mut outcome)?;
+        if !self.is_frugal {
+            self.write_losses(false)?;
+        }
+        self.late.write(&self.connection)?;
         let beats = !self.is_frugal && self.heartbeat.write(&self.connection)?;
         let worn = if beats { self.wear.write(&self.connection)? } else { None };
         let events = if self.is_frugal { 0 } else { self.journal.write(&self.connection)? };
@@ -314,7 +344,19 @@ impl Database {
         }
         worn.into_iter().for_each(|worn| self.wear.written(worn));
         self.journal.written(events);
+        if !self.is_frugal {
+            self.losses.written();
+        }
         Ok(outcome)
+    }
+
+    /// Writes what found no room in the queue, where it is due, and notes it as an event once.
+    fn write_losses(&self, at_once: bool) -> Result<(), StoreError> {
+        let Some((places, is_new)) = self.losses.due(at_once) else { return Ok(()) };
+        if is_new {
+            self.journal.note("store.lost", losses::in_words(&places));
+        }
+        ledger::write_lost(&self.connection, &places, |source| self.cached.number(source))
     }
 
     /// Runs a statement that is kept prepared.

@@ -84,7 +84,7 @@ impl Writer {
     /// Whatever else keeps the database from being opened.
     pub fn start(settings: Settings, queue: Arc<Queue>, outbox: Option<Arc<Outbox>>) -> Result<Writer, StoreError> {
         let Settings { path, synchronous, quarantine_bytes_max, .. } = &settings;
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(Progress::begin(queue.losses()));
         let mut space = Space::new(path, settings.reserve_bytes, &progress);
         let open = || {
             Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), true)
@@ -253,6 +253,9 @@ impl Work {
                     if outcome.alerts_refused > 0 {
                         warn!("the database refused changes of alerts: after a restart they may be sent again");
                     }
+                    if outcome.ledger_refused > 0 && self.rejected_lines.allows() {
+                        warn!("the database refused to count readings, or to set their times right");
+                    }
                     if outcome.quarantine_dropped > 0 {
                         warn!(
                             dropped = outcome.quarantine_dropped,
@@ -383,6 +386,7 @@ impl Work {
         }
         if in_row == self.settings.write_failures_max {
             progress.degraded.store(true, Ordering::Relaxed);
+            progress.journal.note("store.degraded", format!("degraded mode began: {error}"));
             error!(
                 failures = in_row,
                 waiting,
@@ -405,6 +409,11 @@ impl Work {
         let failures = self.progress.failures_in_row.swap(0, Ordering::Relaxed);
         self.progress.set_last_error(None);
         let degraded = self.progress.degraded.swap(false, Ordering::Relaxed);
+        if degraded {
+            let seconds = trouble.since.elapsed().as_secs();
+            let text = format!("degraded mode ended: the database could not be written for {seconds} s");
+            self.progress.journal.note("store.degraded", text);
+        }
         info!(
             failures,
             seconds = trouble.since.elapsed().as_secs(),

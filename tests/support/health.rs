@@ -24,7 +24,9 @@ pub fn often(more: &str) -> Site {
 /// Returns how many alerts about a check are in this list of them, `firing` or `ended`.
 fn alerts(hub: &Hub, list: &str, id: &str) -> usize {
     let listing: serde_json::Value = serde_json::from_str(&get(hub, "/api/v1/alerts").1).unwrap();
-    listing[list].as_array().unwrap().iter().filter(|alert| alert["subject"] == id).count()
+    // Of the sources, each has a subject of its own, below the check's.
+    let is_about = |subject: &serde_json::Value| subject.as_str().unwrap().split('/').next() == Some(id);
+    listing[list].as_array().unwrap().iter().filter(|alert| is_about(&alert["subject"])).count()
 }
 
 /// Gets a path over HTTP; returns the status code and the body.

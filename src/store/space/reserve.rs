@@ -16,7 +16,7 @@ use rustix::io::Errno;
 const BYTES_MIN: u64 = 64 * 1024;
 /// The reserve is at most this part of the disk.
 const PART_OF_DISK: u64 = 8;
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// The file, and how much it is to hold.
 #[derive(Debug)]
