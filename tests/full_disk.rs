@@ -134,6 +134,26 @@ fn a_disk_that_the_outbox_has_filled_is_freed_by_draining_it() {
 }
 
 #[test]
+fn a_database_that_may_not_grow_loses_nothing_and_heals_wherever_the_test_runs() {
+    let site = Site::with_config(OFTEN);
+    let (faults, mut command) = (site.file("faults"), site.run_command());
+    command.env("HUB_TEST_FAULTS", &faults);
+    let hub = site.start_with(command);
+    let fleet = Fleet::start(hub.mqtt, 0, Load::qos1(3));
+    wait_for("acks before", SOON, || fleet.acked() > 200);
+    let mark = hub.log_end();
+    // Less than there are: as many as there are.
+    fs::write(&faults, "pages 1\n").unwrap();
+    wait_out(&site, &hub, &fleet, mark);
+    let acked = fleet.acked();
+    fs::remove_file(&faults).unwrap();
+    hub.wait_said(mark, AMPLE, PATIENTLY);
+    wait_for("acks once it may grow", PATIENTLY, || fleet.acked() > acked + 100);
+    assert_all_sent_are_stored_once(site.db(), &fleet.finish(PATIENTLY));
+    assert!(hub.stop().success());
+}
+
+#[test]
 fn a_hub_that_starts_on_a_full_disk_takes_readings_once_there_is_room() {
     let Some((disk, site)) = small(OFTEN) else { return };
     let hub = site.start();

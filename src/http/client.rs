@@ -174,10 +174,19 @@ pub fn in_words(report: &serde_json::Value, colours: Colours) -> String {
     if report["backup"].is_object() {
         lines.push(format!("  last backup: {}", report["backup"]["last"].as_str().unwrap_or("none")));
     }
+    if report["written"].is_object() {
+        lines.push(written_in_words(&report["written"]));
+    }
     if report["bridge"].is_object() {
         lines.extend(bridge_in_words(&report["bridge"], figures).map(|words| format!("  bridge: {words}")));
     }
     lines.join("\n")
+}
+
+fn written_in_words(written: &serde_json::Value) -> String {
+    let megabytes = |key: &str| written[key].as_f64().map(|bytes| format!("{:.1} MB", bytes / 1e6));
+    let a_day = megabytes("per_day_bytes").map_or_else(String::new, |bytes| format!(", {bytes} a day"));
+    format!("  written to disk: {} today{a_day}", megabytes("today_bytes").unwrap_or_default())
 }
 
 fn bridge_in_words(bridge: &serde_json::Value, figures: &serde_json::Value) -> [String; 3] {
@@ -224,6 +233,15 @@ mod tests {
         assert!(words.starts_with("\x1b[33mdegraded\x1b[0m: "), "{words:?}");
         assert!(words.contains("  \x1b[31;1mfailing\x1b[0m store.write: the database is degraded\n"), "{words:?}");
         assert!(!in_words(&report, Colours::Off).contains('\x1b'));
+    }
+
+    #[test]
+    fn what_is_written_to_disk_is_told_by_day_once_that_is_known() {
+        let told = |written| in_words(&json!({"figures": {}, "written": written}), Colours::Off);
+        let words = told(json!({"today_bytes": 1_500_000, "per_day_bytes": null}));
+        assert!(words.ends_with("  written to disk: 1.5 MB today"), "{words}");
+        let words = told(json!({"today_bytes": 0, "per_day_bytes": 475_000_000}));
+        assert!(words.ends_with("0.0 MB today, 475.0 MB a day"), "{words}");
     }
 
     #[test]

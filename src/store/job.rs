@@ -162,11 +162,14 @@ impl Job {
         size_of::<Job>() + content
     }
 
-    /// Tells whether it makes room in the database and needs none: it is taken where everything else waits. The bridge has one
-    /// of these under way at a time.
+    /// Tells whether it makes room in the database and needs none: it is taken where everything else waits. The bridge, and the
+    /// deleting of old rows, have one of these under way at a time.
     pub fn makes_room(&self) -> bool {
-        let Content::Outbox(changes) = &self.content else { return false };
-        changes.iter().all(|change| matches!(change, OutboxChange::Sent { .. }))
+        match &self.content {
+            Content::Outbox(changes) => changes.iter().all(|change| matches!(change, OutboxChange::Sent { .. })),
+            Content::Retention(_) => true,
+            _ => false,
+        }
     }
 
     /// Returns the message, where it is one.

@@ -16,6 +16,10 @@ use crate::config::Synchronous;
 /// The newest schema version that this hub knows, kept in `PRAGMA user_version`.
 pub const VERSION: i64 = 5;
 
+/// The page of a new database, bytes. A commit writes each page that it touches as a whole, and a reading touches four: with
+/// half of SQLite's usual 4,096 an SD card is written half as much, and reading takes no longer. With a quarter it would.
+const PAGE_BYTES: u32 = 2_048;
+
 /// How long SQLite itself waits for another program's lock before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -255,6 +259,8 @@ pub fn open(path: &Path, synchronous: Synchronous, create: bool) -> Result<Conne
     let mut connection = Connection::open_with_flags(path, flags).doing("cannot open the database")?;
     connection.busy_timeout(BUSY_TIMEOUT).doing("cannot set the busy timeout")?;
     refuse_newer(&connection, path)?;
+    // Heeded while the file is empty; an older database keeps its own.
+    connection.pragma_update(None, "page_size", PAGE_BYTES).doing("cannot set the size of the database's pages")?;
     let mode: String = connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
         .doing("cannot switch the database to WAL")?;
@@ -360,6 +366,18 @@ mod tests {
         drop(newer);
         let error = open(&path, Synchronous::Full, true).unwrap_err();
         assert!(matches!(error, StoreError::Newer { found: 9999, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_new_database_has_small_pages_and_an_old_one_keeps_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = dir.path().join("old.db");
+        Connection::open(&old).unwrap().execute_batch("PRAGMA page_size = 4096; CREATE TABLE mine(x)").unwrap();
+        for (path, bytes) in [(old, 4_096), (dir.path().join("new.db"), PAGE_BYTES)] {
+            let connection = open(&path, Synchronous::Full, true).unwrap();
+            let found: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0)).unwrap();
+            assert_eq!(found, bytes, "{}", path.display());
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::config::{self, Config};
 use crate::log::Rate;
 use crate::reading::Kind;
 use crate::store::queue::Closed;
-use crate::store::{Claims, Content, Days, Progress, Queue, Reader, RollupChange, Step, StoreError};
+use crate::store::{Claims, Content, Days, Progress, Queue, Reader, RollupChange, Room, Step, StoreError};
 use crate::tasks::{self, Name};
 
 const KINDS: [Kind; 2] = [Kind::Weather, Kind::Magnetic];
@@ -46,6 +46,7 @@ pub struct Upkeep {
     database: PathBuf,
     queue: Arc<Queue>,
     claims: Arc<Claims>,
+    room: Arc<Room>,
     days: Days,
     retention: config::Retention,
     too_late_lines: Rate,
@@ -80,6 +81,7 @@ impl Upkeep {
             database: config.store.path.clone(),
             queue,
             claims: progress.claims.clone(),
+            room: progress.room.clone(),
             days,
             retention: config.store.retention.clone(),
             too_late_lines: Rate::default(),
@@ -145,7 +147,8 @@ impl Upkeep {
     /// Works out one step after the other until nothing is left to do.
     async fn roll_up(self: &Arc<Upkeep>, hand: &mut Hand, kind: Kind) -> Result<(), Ended> {
         let (begun, mut steps) = (Instant::now(), 0);
-        loop {
+        // On a full disk the rollups go first, and none is made.
+        while self.room.is_ample() {
             let start = Instant::now();
             let changes = match self.next_step(kind).await? {
                 Step::Nothing => break,

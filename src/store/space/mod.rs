@@ -23,6 +23,7 @@ use super::error::{Class, StoreError};
 use super::journal::Journal;
 use super::progress::Progress;
 use super::transaction::Database;
+use crate::fault;
 use crate::log::Rate;
 
 /// How often the free space is looked at while there is plenty of it.
@@ -102,6 +103,9 @@ impl Space {
                 tell(database.may_grow(false));
             }
         }
+        if let Some(pages) = fault::pages_max() {
+            tell(database.bound(pages));
+        }
         let near = self.free < self.reserve.bytes_max().saturating_mul(RESERVES_NEAR) || self.stage != Stage::Ample;
         if near || self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_INTERVAL) {
             self.look();
@@ -121,6 +125,10 @@ impl Space {
             return true;
         }
         for (what, sum) in Spared::ORDER.into_iter().zip(0..) {
+            // What is made again meanwhile is not dropped over and over.
+            if what == Spared::Rollups && self.dropped.first().is_some_and(|dropped| *dropped > 0) {
+                continue;
+            }
             match self.with_room(database, |database| database.spare(what)) {
                 Ok(0) => {}
                 Ok(dropped) => {
@@ -187,7 +195,8 @@ impl Space {
     /// Tells whether there is room for the whole reserve and twice what a disk counts as full with.
     fn has_room(&self) -> bool {
         let over = (self.floor() * 2).max(ROOM_BYTES_MIN);
-        self.free.saturating_add(self.reserve.held()) >= self.reserve.bytes_max().saturating_add(over)
+        fault::pages_max().is_none()
+            && self.free.saturating_add(self.reserve.held()) >= self.reserve.bytes_max().saturating_add(over)
     }
 
     /// Tells whether nothing is free, but the reserve holds something.
@@ -243,6 +252,10 @@ impl Space {
     }
 
     fn becomes_ample(&mut self, database: &mut Database) {
+        if self.dropped.first().is_some_and(|dropped| *dropped > 0) {
+            // What was on its way when they were dropped would look as if all before it were there.
+            tell(database.spare(Spared::Rollups).map(drop));
+        }
         self.reserve.make(self.reserve.bytes_max());
         tell(database.may_grow(true));
         self.set(Stage::Ample);
