@@ -47,9 +47,10 @@ pub fn offset_ms() -> i64 {
 /// How far the wall clock may drift from where it was before that counts as another setting of it, milliseconds.
 const DRIFT_MS_MAX: u64 = 500;
 
-const UNKNOWN: u8 = 0;
-const NO: u8 = 1;
-const YES: u8 = 2;
+const NOT_ASKED: u8 = 0;
+const UNKNOWN: u8 = 1;
+const NO: u8 = 2;
+const YES: u8 = 3;
 
 /// Whether the wall clock is to be trusted. Once synchronised, it is for the rest of the run; where nobody says whether it is,
 /// it is where it shows 2020 or later.
@@ -67,7 +68,7 @@ impl Default for Trust {
         Trust {
             start: Instant::now(),
             start_boot_ms: boot_ms(),
-            synchronised: AtomicU8::new(UNKNOWN),
+            synchronised: AtomicU8::new(NOT_ASKED),
             offset_ms: AtomicI64::new(i64::MIN),
         }
     }
@@ -81,9 +82,8 @@ impl Trust {
             Some(false) => NO,
             None => UNKNOWN,
         };
-        if self.synchronised.load(Ordering::Relaxed) != YES {
-            self.synchronised.store(said, Ordering::Relaxed);
-        }
+        // Who has said no once and says nothing now was too slow to answer.
+        self.synchronised.fetch_max(said, Ordering::Relaxed);
     }
 
     /// Returns how far the clock was ahead of the time since the boot at a moment at which it was not to be trusted,
@@ -91,7 +91,7 @@ impl Trust {
     pub fn untrusted_offset_ms(&self, moment: Moment) -> Option<i64> {
         match self.synchronised.load(Ordering::Relaxed) {
             YES => return None,
-            UNKNOWN if moment.ms >= CLOCK_SET_MS => return None,
+            NOT_ASKED | UNKNOWN if moment.ms >= CLOCK_SET_MS => return None,
             _ => {}
         }
         let since = i64::try_from(moment.at.saturating_duration_since(self.start).as_millis()).unwrap_or(i64::MAX);
@@ -104,11 +104,12 @@ impl Trust {
         Some(offset_ms)
     }
 
-    /// Tells whether the clock is to be trusted now.
-    pub fn is_trusted(&self) -> bool {
+    /// Tells whether the clock is to be trusted now to set right what it showed `lack_ms` ago: where nobody says whether it is
+    /// synchronised, only what it showed before 2020.
+    pub fn sets_right(&self, now_ms: i64, lack_ms: i64) -> bool {
         match self.synchronised.load(Ordering::Relaxed) {
             YES => true,
-            UNKNOWN => now_ms() >= CLOCK_SET_MS,
+            UNKNOWN => now_ms >= CLOCK_SET_MS && now_ms.saturating_sub(lack_ms) < CLOCK_SET_MS,
             _ => false,
         }
     }
@@ -140,10 +141,15 @@ mod tests {
         assert_eq!(trust.untrusted_offset_ms(at(old + 10_300, 10)), first, "it drifts");
         let stepped = trust.untrusted_offset_ms(at(old + 3_610_000, 10));
         assert_eq!(stepped, first.map(|offset| offset + 3_600_000));
+        let sets_right = |lack_ms| trust.sets_right(set, lack_ms);
+        assert!(!sets_right(set), "nobody was asked");
+        trust.note(None);
+        assert!(sets_right(set) && !sets_right(0));
         trust.note(Some(false));
-        assert!(trust.untrusted_offset_ms(at(set, 0)).is_some() && !trust.is_trusted());
+        trust.note(None);
+        assert!(trust.untrusted_offset_ms(at(set, 0)).is_some() && !sets_right(set));
         trust.note(Some(true));
         trust.note(Some(false));
-        assert!(trust.untrusted_offset_ms(at(old, 0)).is_none() && trust.is_trusted(), "for the rest of the run");
+        assert!(trust.untrusted_offset_ms(at(old, 0)).is_none() && sets_right(0), "for the rest of the run");
     }
 }

@@ -23,6 +23,11 @@ fn sample(utc: i64, number: u64) -> Vec<u8> {
     format!(r#"{{"utc":{utc},"sampleinterval":{},"anemometercount":{number}}}"#, INTERVAL.as_millis()).into_bytes()
 }
 
+/// A sample of a sensor that samples once in five seconds.
+fn slow(utc: i64, number: u64) -> Vec<u8> {
+    format!(r#"{{"utc":{utc},"sampleinterval":5000,"anemometercount":{number}}}"#).into_bytes()
+}
+
 /// A sensor with a rhythm.
 struct Rhythmic {
     client: Client,
@@ -195,23 +200,24 @@ fn a_sample_that_is_sent_again_as_a_new_message_is_stored_once_also_over_a_resta
     let (utc, topic) = (now_s(), weather_topic(1));
     let mut client = Connect::new(4, "sensor").open(hub.mqtt);
     for (utc, number) in [(utc, 1), (utc, 1), (utc, 2), (utc - 5, 1), (utc - 5, 1), (utc, 2)] {
-        client.publish_through(&topic, &sample(utc, number), 1);
+        client.publish_through(&topic, &slow(utc, number), 1);
     }
     assert_eq!((site.weather_count(), figure(&site, "repeats"), figure(&site, "readings")), (3, 3, 3));
     assert!(get(&hub, "/metrics").1.contains("\nstationhub_repeats_total 3\n"));
-    // One that sends no time, and a magnetometer, send what they send.
+    // One that sends no time, one that samples ten times a second, and a magnetometer, send what they send.
     for _ in 0..3 {
         client.publish_through(&topic, br#"{"temperature":5}"#, 1);
+        client.publish_through(&topic, &sample(utc, 9), 1);
         client.publish_through("test/station1/magneticfluxsensor/", br#"{"x":1,"y":2,"z":3}"#, 1);
     }
-    assert_eq!((site.weather_count(), site.number("SELECT count(*) FROM magnetic_flux_data")), (6, 3));
+    assert_eq!((site.weather_count(), site.number("SELECT count(*) FROM magnetic_flux_data")), (9, 3));
     hub.kill_9();
     let hub = site.start();
     let mut client = Connect::new(4, "sensor").open(hub.mqtt);
     for (utc, number) in [(utc - 5, 1), (utc, 2), (utc, 1), (utc, 3), (utc + 1, 1)] {
-        client.publish_through(&topic, &sample(utc, number), 1);
+        client.publish_through(&topic, &slow(utc, number), 1);
     }
-    assert_eq!((site.weather_count(), figure(&site, "repeats")), (8, 3));
+    assert_eq!((site.weather_count(), figure(&site, "repeats")), (11, 3));
 }
 
 #[test]

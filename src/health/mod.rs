@@ -261,7 +261,9 @@ impl Health {
         let mut warned = Warned::default();
         let mut silent = 0;
         // Whether the clock is to be trusted has to be known before readings come.
-        self.look_at_machine().await;
+        if stop.run_until_cancelled(self.snapshot(Duration::ZERO)).await.is_none() {
+            return;
+        }
         let pause = interval.min(LOOK_INTERVAL_MAX);
         while stop.run_until_cancelled(self.next_look(pause, silent)).await.is_some() {
             let Some(snapshot) = stop.run_until_cancelled(self.snapshot(Duration::ZERO)).await else { return };

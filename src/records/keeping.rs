@@ -74,13 +74,14 @@ impl Records {
     async fn set_right(&self) -> Result<(), StoreError> {
         let skew_ms_max = self.skew_ms_max;
         let (mut rows, mut lack_ms, mut before) = (0, 0, None);
-        while self.ingest.trust().is_trusted() {
+        loop {
             // All of it by one look at the clocks.
             let offset_ms = clock::offset_ms();
             let read = move |reader: &Reader| reader.untimed(offset_ms, skew_ms_max);
             let Some(Some(step)) = self.read::<Option<SetRight>>(read).await? else { break };
+            let is_trusted = self.ingest.trust().sets_right(clock::now_ms(), step.lack_ms());
             // A step that the database did not take is not tried again at once.
-            if before == Some(step.place()) {
+            if !is_trusted || before == Some(step.place()) {
                 break;
             }
             before = Some(step.place());

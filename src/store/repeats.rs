@@ -1,7 +1,8 @@
 //! Repeats: a sample that its sensor sends again as a message of its own, where MQTT cannot tell.
 //!
 //! Owns which samples of a source are remembered, and when the database is asked. A sample is known by its source, the time
-//! that its sensor gave it, and its values; one without a time of its own is never a repeat. A sample that is newer than any
+//! that its sensor gave it, and its values; one without a time of its own is never a repeat, nor is one of a sensor that samples
+//! more often than its seconds can tell. A sample that is newer than any
 //! of its source costs a comparison; one of a second that is remembered, a look at its digests. Only late ones ask the
 //! database, once for each second. Of one second at most [`DIGESTS_MAX`] samples are remembered, and [`ROWS_MAX`] rows looked
 //! at: beyond, a repeat may be stored twice, never lost.
@@ -19,6 +20,8 @@ use crate::reading::{Marks, Number, Reading, Sample, Weather};
 const DIGESTS_MAX: usize = 16;
 /// Rows of one second, of whatever source, that are looked at.
 const ROWS_MAX: i64 = 64;
+/// The time between samples from which on the seconds of their times tell them apart, milliseconds.
+const INTERVAL_MS_MIN: f64 = 1_000.0;
 /// Columns that make a sample, beside its time.
 const VALUES: usize = 8;
 const NEWEST: &str = "SELECT max(timestamp) FROM weather_data";
@@ -66,7 +69,8 @@ impl Repeats {
         reading: &Reading,
     ) -> Result<bool, StoreError> {
         let (Some(number), Sample::Weather(weather)) = (source, &reading.sample) else { return Ok(false) };
-        if reading.marks.has(Marks::TIME_MISSING) {
+        let is_quick = weather.sample_interval.is_some_and(|interval| interval.as_real() < INTERVAL_MS_MIN);
+        if is_quick || reading.marks.has(Marks::TIME_MISSING) {
             return Ok(false);
         }
         let (at, digest) = (weather.timestamp, digest(weather));
@@ -179,7 +183,7 @@ mod tests {
             temperature: Some(Number::Real(temperature)),
             humidity: Some(Number::Int(61)),
             wind_direction: Some(Number::Real(96.0)),
-            sample_interval: Some(Number::Real(0.5)),
+            sample_interval: Some(Number::Real(5_000.5)),
             ..Weather::default()
         }
     }
@@ -230,6 +234,9 @@ mod tests {
             assert!(!knows(None, sample(6, 1.0)), "a source without a number");
             repeats = Repeats::load(&connection).unwrap();
         }
+        let quick = Weather { sample_interval: Some(Number::Int(999)), ..sample(6, 1.0) };
+        insert(&connection, 1, &quick);
+        assert!(!repeats.knows(&connection, Some(1), &of(quick)).unwrap(), "ten in a second may be the same");
         let timeless = Reading { marks: Marks::TIME_MISSING, ..of(sample(6, 1.0)) };
         assert!(!repeats.knows(&connection, Some(1), &timeless).unwrap());
     }
