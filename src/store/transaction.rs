@@ -54,6 +54,8 @@ pub(super) struct Outcome {
     pub(super) kept_refused: u64,
     /// Jobs of changes to what is kept of alerts that the database refused.
     pub(super) alerts_refused: u64,
+    /// Jobs of rollups and retention that the database refused.
+    pub(super) upkeep_refused: u64,
 }
 
 /// The database, open for writing.
@@ -258,8 +260,12 @@ impl Database {
                         outcome.alerts_refused += u64::from(!taken(alerts::apply(&self.connection, changes))?);
                     }
                     Content::Heartbeat => {}
-                    Content::Rollup(changes) => self.late.apply(&self.connection, changes)?,
-                    Content::Retention(old) => self.cached.delete_old(&self.connection, old)?,
+                    Content::Rollup(changes) => {
+                        outcome.upkeep_refused += u64::from(!taken(self.late.apply(&self.connection, changes))?);
+                    }
+                    Content::Retention(old) => {
+                        outcome.upkeep_refused += u64::from(!taken(self.cached.delete_old(&self.connection, old))?);
+                    }
                     Content::Outbox(changes) => {
                         self.cached.change_outbox(&self.connection, changes, &mut outcome)?;
                     }

@@ -240,6 +240,11 @@ impl Work {
                     if outcome.alerts_refused > 0 {
                         warn!("the database refused changes of alerts: after a restart they may be sent again");
                     }
+                    if outcome.upkeep_refused > 0 && self.dropped_lines.allows() {
+                        warn!(
+                            "the database refused a rollup, or to delete old rows: what it says of some hours may be wrong"
+                        );
+                    }
                     if outcome.quarantine_dropped > 0 {
                         warn!(
                             dropped = outcome.quarantine_dropped,
