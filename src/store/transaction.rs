@@ -60,6 +60,8 @@ pub(super) struct Outcome {
     pub(super) alerts_refused: u64,
     /// Changes of the ledger of readings that the database refused.
     pub(super) ledger_refused: u64,
+    /// Jobs of rollups and retention that the database refused.
+    pub(super) upkeep_refused: u64,
 }
 
 /// The database, open for writing.
@@ -315,8 +317,12 @@ impl Database {
                     Content::Ledger(change) => {
                         outcome.ledger_refused += u64::from(!taken(ledger::apply(&self.connection, change))?)
                     }
-                    Content::Rollup(changes) => self.late.apply(&self.connection, changes)?,
-                    Content::Retention(old) => self.cached.delete_old(&self.connection, old)?,
+                    Content::Rollup(changes) => {
+                        outcome.upkeep_refused += u64::from(!taken(self.late.apply(&self.connection, changes))?);
+                    }
+                    Content::Retention(old) => {
+                        outcome.upkeep_refused += u64::from(!taken(self.cached.delete_old(&self.connection, old))?);
+                    }
                     Content::Outbox(changes) => {
                         self.cached.change_outbox(&self.connection, changes, &mut outcome)?;
                     }

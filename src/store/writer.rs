@@ -256,6 +256,11 @@ impl Work {
                     if outcome.ledger_refused > 0 && self.rejected_lines.allows() {
                         warn!("the database refused to count readings, or to set their times right");
                     }
+                    if outcome.upkeep_refused > 0 && self.dropped_lines.allows() {
+                        warn!(
+                            "the database refused a rollup, or to delete old rows: what it says of some hours may be wrong"
+                        );
+                    }
                     if outcome.quarantine_dropped > 0 {
                         warn!(
                             dropped = outcome.quarantine_dropped,
