@@ -15,6 +15,7 @@ pub mod outbox;
 mod progress;
 pub mod queue;
 pub mod reader;
+mod salvage;
 mod schema;
 mod tables;
 pub mod tap;
