@@ -378,6 +378,9 @@ impl Health {
     async fn look(&self) -> Snapshot {
         let Watched { progress, queue, canary, bridge, .. } = &self.watched;
         let seen = self.look_at_machine().await;
+        if seen.is_damaged {
+            progress.doubts.ask();
+        }
         let now = Moment::now();
         let share = Share {
             readings: progress.readings.load(Ordering::Relaxed),
@@ -399,6 +402,7 @@ impl Health {
             queue_bytes_max: queue.bytes_max(),
             lost: queue.shed(),
             readable: seen.readable,
+            corruption: progress.journal.corruption().map(|event| (event.id, event.text)),
             directory_writable: seen.directory_writable,
             heartbeat_age: progress.heartbeat.age(),
             sizes: seen.sizes,

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::alerts::AlertChange;
 use super::kept::Change;
 use super::outbox::{Forward, OutboxChange};
+use super::salvaged::Batch;
 use crate::reading::{Reading, SourceId};
 
 /// One thing to store.
@@ -33,6 +34,8 @@ pub enum Content {
     Alerts(Vec<AlertChange>),
     /// Changes of the outbox, which the bridge asks for.
     Outbox(Vec<OutboxChange>),
+    /// Rows out of a damaged database.
+    Salvaged(Box<Batch>),
     /// Nothing: a transaction is wanted for the heartbeat.
     Heartbeat,
 }
@@ -142,6 +145,7 @@ impl Job {
             Content::Kept(changes) => changes.iter().map(Change::bytes).sum(),
             Content::Alerts(changes) => changes.iter().map(AlertChange::bytes).sum(),
             Content::Outbox(changes) => changes.iter().map(OutboxChange::bytes).sum(),
+            Content::Salvaged(batch) => batch.bytes(),
             Content::Heartbeat => 0,
         };
         size_of::<Job>() + content
@@ -151,7 +155,9 @@ impl Job {
     pub fn message(&self) -> Option<&Incoming> {
         match &self.content {
             Content::Message(message) => Some(message),
-            Content::Kept(_) | Content::Alerts(_) | Content::Outbox(_) | Content::Heartbeat => None,
+            Content::Kept(_) | Content::Alerts(_) | Content::Outbox(_) | Content::Salvaged(_) | Content::Heartbeat => {
+                None
+            }
         }
     }
 }

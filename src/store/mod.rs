@@ -4,7 +4,9 @@
 //! is a thread of its own, fed by a bounded [`Queue`]. Data flows `Job` → queue → writer → disk → `AckGate`.
 
 pub mod alerts;
+mod aside;
 mod cached;
+mod damage;
 mod delivery;
 pub mod error;
 mod heartbeat;
@@ -15,7 +17,10 @@ pub mod outbox;
 mod progress;
 pub mod queue;
 pub mod reader;
+mod renewal;
 mod salvage;
+mod salvaged;
+mod salvager;
 mod schema;
 mod tables;
 pub mod tap;
@@ -23,6 +28,7 @@ mod transaction;
 pub mod writer;
 
 pub use alerts::{AlertChange, KeptAlerts};
+pub use damage::Doubts;
 pub use error::StoreError;
 pub use heartbeat::{Heartbeat, Learnt, Run};
 pub use job::{AckGate, Content, Delivery, Entry, Incoming, Job, Origin, Ticket};

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::damage::Doubts;
 use super::heartbeat::Heartbeat;
 use super::journal::Journal;
 use super::transaction::Outcome;
@@ -43,6 +44,8 @@ pub struct Progress {
     pub heartbeat: Arc<Heartbeat>,
     /// What happened that is to be remembered.
     pub journal: Arc<Journal>,
+    /// Whether somebody doubts that the database is whole.
+    pub doubts: Arc<Doubts>,
     last_error: Mutex<Option<String>>,
 }
 

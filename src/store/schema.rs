@@ -48,7 +48,7 @@ CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
 /// A table of the hub's own: its name and its columns.
 type Table = (&'static str, &'static str);
 
-const HUB_TABLES: [Table; 12] = [
+const HUB_TABLES: [Table; 13] = [
     // Who sends, and the usual time between its readings.
     (
         "source",
@@ -184,6 +184,17 @@ const HUB_TABLES: [Table; 12] = [
   one INTEGER PRIMARY KEY CHECK (one = 1),
   messages INTEGER NOT NULL,
   bytes INTEGER NOT NULL
+)",
+    ),
+    // Which damaged databases rows are salvaged from, and how far that is. See `salvaged`.
+    (
+        "salvage",
+        "(
+  file TEXT PRIMARY KEY,
+  begun_ms INTEGER NOT NULL,
+  pages INTEGER NOT NULL,
+  found TEXT NOT NULL,
+  finished_ms INTEGER
 )",
     ),
 ];

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::ErrorCode;
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::AckGate;
 use super::error::{Class, StoreError};
@@ -24,6 +24,7 @@ use super::progress::Progress;
 use super::queue::Queue;
 use super::tap::Tap;
 use super::transaction::{Database, Doubt, Outcome};
+use super::{damage, renewal, salvager};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
 use crate::fault;
@@ -78,17 +79,16 @@ impl Writer {
     /// # Errors
     /// Whatever else keeps the database from being opened.
     pub fn start(settings: Settings, queue: Arc<Queue>, outbox: Option<Arc<Outbox>>) -> Result<Writer, StoreError> {
-        let Settings { path, synchronous, quarantine_bytes_max, .. } = &settings;
         let progress = Arc::new(Progress::default());
-        let opened = Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), true);
-        let database = match opened.and_then(|database| database.with_riders(&progress)) {
+        let database = match renewal::open(&settings, &outbox, &progress) {
             Ok(database) => Some(database),
-            Err(error) if is_busy(&error) => {
+            Err(error) if is_busy(&error) || matches!(error, StoreError::TooManyAside { .. }) => {
                 warn!(path = %settings.path.display(), "{error}; the hub starts and waits for it");
                 None
             }
             Err(error) => return Err(error),
         };
+        salvager::start(settings.path.clone(), queue.clone(), progress.clone())?;
         let give_up = Arc::new(AtomicBool::new(false));
         let (end, ended) = oneshot::channel();
         let mut work = Work {
@@ -103,6 +103,8 @@ impl Writer {
             outbox,
             doubt: None,
             last_file: None,
+            spoilt: None,
+            why_new: None,
         };
         std::thread::Builder::new()
             .name("store-writer".into())
@@ -168,6 +170,10 @@ struct Work {
     doubt: Option<Doubt>,
     /// Device and inode of the database that was written last.
     last_file: Option<(u64, u64)>,
+    /// What is wrong with the database, where it is damaged and not put aside yet.
+    spoilt: Option<String>,
+    /// What was wrong with the database that was put aside, until there is a new one.
+    why_new: Option<String>,
 }
 
 /// A row of failures, from its first to the first success.
@@ -254,7 +260,10 @@ impl Work {
                         return Ok(None);
                     }
                 }
-                Err(error) => return Err(error),
+                Err(error) => match damage::of_error(&error, &self.settings.path) {
+                    Some(what) => self.spoilt = Some(what),
+                    None => return Err(error),
+                },
             }
         }
     }
@@ -296,10 +305,27 @@ impl Work {
     }
 
     fn attempt(&mut self, batch: &[Job]) -> Result<Outcome, StoreError> {
-        let mut database = match self.database.take() {
-            Some(database) => database,
-            None => self.reopen()?,
+        if self.outbox.as_ref().is_some_and(|outbox| outbox.take_damage()) {
+            self.progress.doubts.ask();
+        }
+        if let Some(what) = self.progress.doubts.take_found() {
+            self.spoilt = Some(what);
+        }
+        let mut database = match (self.spoilt.take(), self.database.take()) {
+            (None, Some(database)) => database,
+            (None, None) => self.reopen()?,
+            (Some(what), open) => {
+                open.map(Database::abandon).transpose().map(drop).unwrap_or_else(|error| debug!(%error, "abandoned"));
+                if let Err(error) = renewal::put_aside(&self.settings, &what) {
+                    self.spoilt = Some(what);
+                    return Err(error);
+                }
+                // What it may or may not hold is salvaged with the rest.
+                (self.doubt, self.last_file, self.why_new) = (None, None, Some(what));
+                self.reopen()?
+            }
         };
+        self.why_new = None;
         // To open it may have taken as long as SQLite waits for a lock.
         self.progress.step();
         if self.queue.is_closed() {
@@ -320,24 +346,28 @@ impl Work {
                 self.doubt = database.doubt();
                 // After anything but a lock, a fresh connection: it re-reads what the file really holds. Closing
                 // moves the log into a file that was moved away, so that it is whole where it went.
-                database.close().unwrap_or_else(|error| tracing::debug!(%error, "close after a failure"));
+                let is_damage = damage::of_error(error, &self.settings.path).is_some();
+                let closed = if is_damage { database.abandon() } else { database.close() };
+                closed.unwrap_or_else(|error| debug!(%error, "close after a failure"));
             }
             _ => self.database = Some(database),
         }
         result
     }
 
-    /// Opens the database again; never makes a new one, which would be taken for the old one when that comes back.
+    /// Opens the database again; never makes a new one, which would be taken for the old one when that comes back, unless that was put
+    /// aside.
     fn reopen(&self) -> Result<Database, StoreError> {
-        let Settings { path, synchronous, quarantine_bytes_max, .. } = &self.settings;
-        if !path.exists() {
+        let path = &self.settings.path;
+        let why = self.why_new.as_deref();
+        if !path.exists() && why.is_none() {
             return Err(StoreError::Moved { path: path.clone() });
         }
-        let database = Database::open(path, *synchronous, *quarantine_bytes_max, self.outbox.clone(), false)?;
+        let database = renewal::make(&self.settings, &self.outbox, &self.progress, why.is_some(), why)?;
         if self.last_file.is_some_and(|last| last != database.file()) {
             warn!(path = %path.display(), "the database is another file than before: readings go into it from now on");
         }
-        database.with_riders(&self.progress)
+        Ok(database)
     }
 
     /// Notes a failure, pauses, and tells whether to give up because the hub stops.

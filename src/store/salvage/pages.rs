@@ -22,6 +22,8 @@ pub(crate) struct Pages {
     log_file: Option<File>,
     log: Log,
     size: usize,
+    /// Bytes of each page that other programs keep for themselves.
+    reserved: usize,
     count: u32,
 }
 
@@ -43,7 +45,18 @@ impl Pages {
         let size = log.page_size.or(said).unwrap_or_else(|| likelier(&file, len, PAGE_SIZE));
         let in_file = u32::try_from(len.div_ceil(size as u64)).unwrap_or(u32::MAX);
         let count = log.pages.keys().copied().max().unwrap_or(0).min(u32::MAX / 2).max(in_file);
-        Ok(Pages { file, log_file, log, size, count })
+        Ok(Pages { reserved: reserved(&file), file, log_file, log, size, count })
+    }
+
+    /// Tells whether most of the first pages begin as those of trees do.
+    pub(crate) fn look_like_trees(&self) -> bool {
+        let looked = u32::try_from(GUESS_PAGES).unwrap_or(u32::MAX).min(self.count);
+        let fits = |number: &u32| {
+            let page = self.read(*number).ok().flatten();
+            page.is_some_and(|page| page.first_chunk().is_some_and(|head| begins_as_tree(head, self.size)))
+        };
+        // Long rows lie on pages that do not.
+        (2..=looked).filter(fits).count() * 8 > looked as usize
     }
 
     /// Returns how many there are.
@@ -51,9 +64,9 @@ impl Pages {
         self.count
     }
 
-    /// Returns the size of each, bytes.
-    pub(crate) fn size(&self) -> usize {
-        self.size
+    /// Returns the bytes of each that rows are laid out in.
+    pub(super) fn usable(&self) -> usize {
+        self.size - self.reserved
     }
 
     /// Tells why the log is not readable as a whole; `None` where it is.
@@ -93,6 +106,13 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()
+}
+
+fn reserved(file: &File) -> usize {
+    let mut byte = [0];
+    let read = file.read_exact_at(&mut byte, 20);
+    // The hub reserves none, and others few.
+    read.map_or(0, |()| usize::from(byte[0])).min(33) % 33
 }
 
 fn size_in_header(file: &File) -> Option<usize> {

@@ -74,6 +74,12 @@ impl Table {
         Table::ALL.into_iter().find(|table| table.name() == name)
     }
 
+    /// Returns how many columns every hub's table has, its number aside.
+    pub(crate) fn columns_min(self) -> usize {
+        let (columns, may_lack) = self.shape();
+        columns.len() - may_lack - usize::from(self != Table::Notice)
+    }
+
     /// Returns its first columns, and how many of them a row may lack, as those of older hubs do.
     fn shape(self) -> (&'static [Column], usize) {
         match self {

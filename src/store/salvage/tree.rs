@@ -83,7 +83,7 @@ fn values(bytes: &[u8]) -> Option<Vec<Value>> {
 
 /// Gathers a row of `size` bytes out of its cell and the pages that it goes on in.
 fn payload(pages: &Pages, local: &[u8], size: usize, overflow: &mut dyn FnMut(u32)) -> Option<Vec<u8>> {
-    let usable = pages.size();
+    let usable = pages.usable();
     let most = usable - 35;
     if size <= most {
         return local.get(..size).map(<[u8]>::to_vec);
