@@ -435,3 +435,6 @@ fn copy_kept(connection: &Connection, aside: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
