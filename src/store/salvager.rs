@@ -19,6 +19,7 @@ use super::progress::Progress;
 use super::queue::Queue;
 use super::salvage::{Pages, Raw, Table, Tally, Walk, beside, columns, table_of};
 use super::salvaged::{self, Batch, REPORT, Row, Targets};
+use crate::reading::SourceId;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long nobody's doubt is heard after all pages were read.
@@ -90,7 +91,7 @@ impl Care {
             Ok(Some(what)) => {
                 self.progress.doubts.confirm(what);
                 // The writer looks at each transaction; now there is one.
-                self.push(Job { content: Content::Heartbeat, ticket: None }).unwrap_or_else(|Stopped| ());
+                self.push(Job { content: Content::Heartbeat, ticket: None }).unwrap_or(());
             }
             Err(error) => warn!("{error}; whether its pages are whole is not known"),
         }
@@ -212,7 +213,7 @@ struct Salvage {
     targets: Arc<Targets>,
     /// Of each tree: whose it is, and the names of its columns.
     trees: Vec<(Option<Table>, Option<Vec<String>>)>,
-    senders: HashMap<i64, Arc<str>>,
+    senders: HashMap<i64, SourceId>,
     /// Rows that are no table's.
     strange: u64,
 }
@@ -266,7 +267,7 @@ impl Salvage {
         if let Some(number) = row.old_source(&self.targets) {
             let known = self.senders.get(&number).cloned();
             let unknown = || format!("unknown sender {number} of {}", self.file).into();
-            row.source = known.or_else(|| (1..UNKNOWN_SENDER_MAX).contains(&number).then(unknown)).map(Into::into);
+            row.source = known.or_else(|| (1..UNKNOWN_SENDER_MAX).contains(&number).then(unknown));
         }
         Some(row)
     }
@@ -289,7 +290,7 @@ impl Salvage {
     }
 }
 
-fn learn(senders: &mut HashMap<i64, Arc<str>>, row: Raw) {
+fn learn(senders: &mut HashMap<i64, SourceId>, row: Raw) {
     if let [_, Value::Text(topic), ..] = &row.values[..]
         && senders.len() < SENDERS_MAX
     {

@@ -94,7 +94,7 @@ fn value(serial: u64, bytes: &[u8]) -> Value {
             // The database itself keeps no such number.
             if real.is_nan() { Value::Null } else { Value::Real(real) }
         }
-        _ if serial % 2 == 0 => Value::Blob(bytes.to_vec()),
+        _ if serial.is_multiple_of(2) => Value::Blob(bytes.to_vec()),
         _ => String::from_utf8(bytes.to_vec()).map_or_else(|error| Value::Blob(error.into_bytes()), Value::Text),
     }
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
 use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags};
 
 use super::*;
 use crate::config::Synchronous;
@@ -88,7 +88,8 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 fn is_finished(path: &Path, files: i64) -> bool {
-    number(path, "SELECT count(*) FROM salvage WHERE finished_ms IS NOT NULL") == files
+    number(path, "SELECT count(*) FROM sqlite_schema WHERE name = 'salvage'") == 1
+        && number(path, "SELECT count(*) FROM salvage WHERE finished_ms IS NOT NULL") == files
 }
 
 fn zero(path: &Path, at: u64, bytes: usize) {
@@ -189,6 +190,40 @@ fn a_new_database_that_is_damaged_before_the_old_one_is_salvaged_doubles_nothing
     assert_eq!(number(&path, "SELECT count(*) FROM weather_data"), 10_000);
     assert_eq!(number(&path, "SELECT count(DISTINCT timestamp) FROM weather_data"), 10_000);
     assert_eq!(number(&path, "SELECT count(*) FROM magnetic_flux_data"), 2_000);
+}
+
+#[test]
+fn a_large_database_is_used_at_once_and_replaced_when_its_pages_were_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    make(&path, 20_000);
+    let connection = Connection::open(&path).unwrap();
+    let insert = "INSERT INTO quarantine(received_ms, topic, client_id, qos, reason, detail, payload)
+                  VALUES (1, 't', 'c', 1, 'r', 'd', zeroblob(10000000))";
+    connection.execute_batch(&format!("{insert};{insert};{insert};{insert};{insert};{insert};{insert}")).unwrap();
+    let leaf: i64 = connection
+        .query_row(
+            "SELECT pageno FROM dbstat WHERE name = 'weather_data' AND pagetype = 'leaf' LIMIT 1 OFFSET 40",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap_or(100);
+    connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    drop(connection);
+    zero(&path, (leaf as u64 - 1) * 4096, 4096);
+    let (writer, _queue) = start(&path);
+    let aside = || aside::list(&path).len();
+    assert_eq!(aside(), 0, "its pages are not read first");
+    wait_for("a new one", || aside() == 1);
+    wait_for("the salvage", || path.exists() && is_finished(&path, 1));
+    stop(writer);
+    let rows = number(&path, "SELECT count(*) FROM weather_data");
+    assert!((19_800..20_000).contains(&rows), "{rows}: one page is gone");
+    assert_eq!(
+        number(&path, "SELECT sum(octet_length(payload) = 10000000) FROM quarantine"),
+        6,
+        "as many as it has room for"
+    );
 }
 
 #[test]
