@@ -19,11 +19,12 @@ use crate::maintenance::schedule::BackupReport;
 use crate::store::RoomReport;
 
 /// The ids of all checks.
-pub const CHECKS: [&str; 17] = [
+pub const CHECKS: [&str; 18] = [
     "broker.round_trip",
     "store.write",
     "store.heartbeat",
     "store.read",
+    "store.corrupt",
     "store.queue",
     "store.disk",
     "store.wal",
@@ -66,6 +67,8 @@ pub struct Snapshot {
     pub lost: u64,
     /// Whether the database can be read.
     pub readable: Result<(), String>,
+    /// The event of a damaged database that nobody has acknowledged: its number, and what happened.
+    pub corruption: Option<(i64, String)>,
     /// Whether the database's directory can be written.
     pub directory_writable: bool,
     /// How long ago the last heartbeat was written.
@@ -216,6 +219,7 @@ pub fn verdict(snapshot: &Snapshot, thresholds: Thresholds) -> Vec<Issue> {
         write(snapshot, thresholds)
             .or_else(|| heartbeat::verdict(snapshot.heartbeat_age, thresholds.heartbeat_age_max)),
         read(snapshot),
+        corrupt(snapshot),
         queue(snapshot),
         disk::space(snapshot.sizes, snapshot.full_in, thresholds.disk_free_bytes_min, snapshot.room),
         disk::wal(snapshot.sizes, thresholds.wal_bytes_max, &snapshot.holders),
@@ -272,6 +276,17 @@ fn read(snapshot: &Snapshot) -> Option<Issue> {
     Some(Issue { id: "store.read", severity: Severity::Degraded, text })
 }
 
+fn corrupt(snapshot: &Snapshot) -> Option<Issue> {
+    let (id, text) = snapshot.corruption.as_ref()?;
+    Some(Issue {
+        id: "store.corrupt",
+        severity: Severity::Degraded,
+        text: format!(
+            "{text}; look after the disk, it may be failing, and say that you know with `stationhub events ack {id}`"
+        ),
+    })
+}
+
 fn queue(snapshot: &Snapshot) -> Option<Issue> {
     let percent = snapshot.queue_bytes.saturating_mul(100) / snapshot.queue_bytes_max.max(1);
     (percent >= 50).then(|| Issue {
@@ -322,6 +337,7 @@ mod tests {
             queue_bytes_max: 100,
             lost: 0,
             readable: Ok(()),
+            corruption: None,
             directory_writable: true,
             heartbeat_age: Duration::from_secs(70),
             sizes: Sizes { free: Some(1 << 40), database: 1 << 30, wal: 1 << 22 },

@@ -254,7 +254,7 @@ impl Health {
         }
     }
 
-    /// Looks at everything every [`LOOK_INTERVAL_MAX`], or `interval` where that is shorter, and as soon as a source falls
+    /// Looks at everything every 10 s, or every `interval` where that is shorter, and as soon as a source falls
     /// silent. Logs what is wrong when it begins and every `interval` while it lasts, and what is over.
     pub async fn watch(&self, interval: Duration, stop: CancellationToken) {
         let mut telling = Telling::begin(interval);
@@ -428,6 +428,9 @@ impl Health {
     async fn look(&self) -> Snapshot {
         let Watched { progress, queue, canary, bridge, .. } = &self.watched;
         let seen = self.look_at_machine().await;
+        if seen.is_damaged {
+            progress.doubts.ask();
+        }
         let now = Moment::now();
         let share = Share {
             readings: progress.readings.load(Ordering::Relaxed),
@@ -455,6 +458,7 @@ impl Health {
             queue_bytes_max: queue.bytes_max(),
             lost: queue.shed(),
             readable: seen.readable,
+            corruption: progress.journal.corruption().map(|event| (event.id, event.text)),
             directory_writable: seen.directory_writable,
             heartbeat_age: progress.heartbeat.age(),
             sizes: seen.sizes,

@@ -4,7 +4,7 @@
 //! them in step with the file: a transaction's changes are taken over when it has committed, and forgotten when it is
 //! rolled back. It never begins or ends one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use rusqlite::Connection;
@@ -24,6 +24,9 @@ use crate::reading::SourceId;
 /// Sources that get a number of their own; readings of further ones are stored without.
 const SOURCES_MAX: usize = 4096;
 
+/// Ranges of messages sent that are remembered: one for each lane and connection.
+const SENT_MAX: usize = 64;
+
 /// What is remembered.
 #[derive(Debug)]
 pub(super) struct Cached {
@@ -38,6 +41,8 @@ pub(super) struct Cached {
     quarantine_bytes_max: i64,
     created_at: CreatedAt,
     outbox: Option<Rows>,
+    /// What the upstream was sent since the database was opened, lately: of a database that was put aside meanwhile, too.
+    sent: VecDeque<(i64, i64)>,
 }
 
 /// Names a row beyond doubt: its number may be another's after a rollback, its time of receipt may be a neighbour's.
@@ -72,6 +77,7 @@ impl Cached {
             quarantine_bytes_max: i64::try_from(quarantine_bytes_max).unwrap_or(i64::MAX),
             created_at: CreatedAt::default(),
             outbox: outbox.map(|outbox| Rows::load(connection, outbox)).transpose()?,
+            sent: VecDeque::new(),
         })
     }
 
@@ -166,6 +172,15 @@ impl Cached {
     ) -> Result<(), StoreError> {
         let Some(rows) = &mut self.outbox else { return Ok(()) };
         let aside = rows.apply(connection, changes)?;
+        for change in changes {
+            if let &OutboxChange::Sent { lane_after, through } = change {
+                match self.sent.back_mut().filter(|(after, _)| *after == lane_after) {
+                    Some((_, last)) => *last = through.max(*last),
+                    None => self.sent.push_back((lane_after, through)),
+                }
+                self.sent.truncate(SENT_MAX);
+            }
+        }
         outcome.quarantined += aside.messages;
         outcome.set_aside += aside.messages;
         self.quarantine_bytes += aside.bytes;
@@ -206,6 +221,11 @@ impl Cached {
         if let Some(rows) = &mut self.outbox {
             rows.rolled_back();
         }
+    }
+
+    /// Tells whether the upstream was sent this message since the database was opened.
+    pub(super) fn was_sent(&self, id: i64) -> bool {
+        self.sent.iter().any(|&(after, through)| id > after && id <= through)
     }
 
     /// Returns the number of a source that has one.

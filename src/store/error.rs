@@ -79,6 +79,23 @@ pub enum StoreError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// The file never was a database.
+    #[error("{path} is no database; name another file with --db, or move this one away")]
+    NoDatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nobody has looked at the damaged databases that lie beside the database.
+    #[error(
+        "{path} is damaged, and {count} damaged databases lie beside it already: the disk may be failing; replace it, or move \
+         them away, then the hub goes on"
+    )]
+    TooManyAside {
+        /// The database.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+    },
     /// The hub stopped before everything was stored.
     #[error(
         "{messages} messages were not stored: the database could not be written before the hub had to stop; readings with QoS 1 and 2 were not acked and will be sent again, those with QoS 0 are lost, and so are the last changes of retained messages and sessions"
@@ -130,6 +147,7 @@ impl StoreError {
             StoreError::Damaged { .. } => Class::Corrupt,
             StoreError::Newer { .. }
             | StoreError::NoWal { .. }
+            | StoreError::NoDatabase { .. }
             | StoreError::Unwritten { .. }
             | StoreError::Stuck
             | StoreError::LogGrows { .. }
@@ -137,6 +155,7 @@ impl StoreError {
             StoreError::NoRoom { .. }
             | StoreError::Moved { .. }
             | StoreError::LogGone { .. }
+            | StoreError::TooManyAside { .. }
             | StoreError::Io { .. } => Class::Retry,
         }
     }
@@ -167,8 +186,20 @@ fn class_of(error: &rusqlite::Error) -> Class {
         ) => Class::Retry,
         Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => Class::Reject,
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Class::Corrupt,
+        // A value of a kind that the hub never wrote there.
+        None if is_of_a_strange_kind(error) => Class::Corrupt,
         _ => Class::Fatal,
     }
+}
+
+fn is_of_a_strange_kind(error: &rusqlite::Error) -> bool {
+    matches!(
+        error,
+        rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::Utf8Error(..)
+    )
 }
 
 /// Says what was being done when SQLite refused.

@@ -15,6 +15,7 @@ use super::ledger::LedgerChange;
 use super::outbox::{Forward, OutboxChange};
 use super::retention::Retention;
 use super::rollup::RollupChange;
+use super::salvaged::Batch;
 use crate::reading::{Reading, SourceId};
 
 /// One thing to store.
@@ -43,6 +44,8 @@ pub enum Content {
     Retention(Retention),
     /// What the owner has done.
     Errand(Errand),
+    /// Rows out of a damaged database.
+    Salvaged(Box<Batch>),
     /// Nothing: a transaction is wanted for the heartbeat.
     Heartbeat,
     /// A change of the ledger of readings.
@@ -157,6 +160,7 @@ impl Job {
             Content::Ledger(change) => change.bytes(),
             Content::Rollup(changes) => changes.iter().map(RollupChange::bytes).sum(),
             Content::Errand(errand) => errand.bytes(),
+            Content::Salvaged(batch) => batch.bytes(),
             Content::Retention(_) | Content::Heartbeat => 0,
         };
         size_of::<Job>() + content

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 use serde::Serialize;
 
 use super::error::{Doing, StoreError};
@@ -24,6 +24,9 @@ const FORGET: &str = "DELETE FROM event WHERE id <= ?1";
 const ACKNOWLEDGE: &str = "UPDATE event SET acknowledged_ms = ?2 WHERE id = ?1 AND acknowledged_ms IS NULL";
 const HAS: &str = "SELECT count(*) > 0 FROM event WHERE id = ?1";
 const LIST: &str = "SELECT id, at_ms, kind, text, acknowledged_ms FROM event ORDER BY id DESC LIMIT ?1";
+
+const CORRUPTION: &str = "SELECT id, at_ms, kind, text, acknowledged_ms FROM event
+  WHERE kind = 'store.corrupt' AND acknowledged_ms IS NULL ORDER BY id DESC LIMIT 1";
 
 /// An event, as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -50,6 +53,8 @@ enum Change {
 #[derive(Debug, Default)]
 pub struct Journal {
     waiting: Mutex<VecDeque<Change>>,
+    /// The newest event of a damaged database that nobody has acknowledged.
+    corruption: Mutex<Option<Event>>,
 }
 
 impl Journal {
@@ -93,6 +98,21 @@ impl Journal {
         Ok(waiting.len())
     }
 
+    /// Returns the newest event of a damaged database that nobody has acknowledged.
+    pub fn corruption(&self) -> Option<Event> {
+        self.corruption.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sees whether there is one.
+    pub(super) fn look(&self, connection: &Connection) -> Result<(), StoreError> {
+        let found = connection
+            .prepare_cached(CORRUPTION)
+            .and_then(|mut select| select.query_map([], event)?.next().transpose())
+            .doing("cannot read the events")?;
+        *self.corruption.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(())
+    }
+
     /// Notes that the first `count` that waited are on disk.
     pub(super) fn written(&self, count: usize) {
         let mut waiting = self.lock();
@@ -125,18 +145,18 @@ pub(super) fn has(connection: &Connection, id: i64) -> Result<bool, StoreError> 
 pub(super) fn list(connection: &Connection, limit: u32) -> Result<Vec<Event>, StoreError> {
     const DOING: &str = "cannot read the events";
     let mut statement = connection.prepare(LIST).doing(DOING)?;
-    let rows = statement
-        .query_map([limit], |row| {
-            Ok(Event {
-                id: row.get(0)?,
-                at_ms: row.get(1)?,
-                kind: row.get(2)?,
-                text: row.get(3)?,
-                acknowledged_ms: row.get(4)?,
-            })
-        })
-        .doing(DOING)?;
+    let rows = statement.query_map([limit], event).doing(DOING)?;
     rows.collect::<Result<_, _>>().doing(DOING)
+}
+
+fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+    Ok(Event {
+        id: row.get(0)?,
+        at_ms: row.get(1)?,
+        kind: row.get(2)?,
+        text: row.get(3)?,
+        acknowledged_ms: row.get(4)?,
+    })
 }
 
 #[cfg(test)]

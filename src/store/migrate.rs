@@ -59,6 +59,7 @@ const STEPS: [Step; 5] = [
             "rollup_day",
             "rollup_state",
             "rollup_late",
+            "salvage",
         ],
         change: drop_heartbeat,
         bytes: none,

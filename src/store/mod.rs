@@ -4,8 +4,10 @@
 //! is a thread of its own, fed by a bounded [`Queue`]. Data flows `Job` → queue → writer → disk → `AckGate`.
 
 pub mod alerts;
+mod aside;
 pub mod backup;
 mod cached;
+mod damage;
 mod delivery;
 pub mod errand;
 pub mod error;
@@ -23,9 +25,13 @@ pub mod outbox;
 mod progress;
 pub mod queue;
 pub mod reader;
+mod renewal;
 mod repeats;
 pub mod retention;
 pub mod rollup;
+mod salvage;
+mod salvaged;
+mod salvager;
 mod schema;
 pub mod series;
 mod space;
@@ -37,6 +43,7 @@ mod wear;
 pub mod writer;
 
 pub use alerts::{AlertChange, KeptAlerts};
+pub use damage::Doubts;
 pub use errand::Errand;
 pub use error::StoreError;
 pub use gaps::{GapQuery, GapReport, HourGaps, SourceGaps};

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::damage::Doubts;
 use super::heartbeat::Heartbeat;
 use super::journal::Journal;
 use super::losses::Losses;
@@ -61,6 +62,8 @@ pub struct Progress {
     pub losses: Arc<Losses>,
     /// How far hours are claimed for the rollups.
     pub claims: Arc<Claims>,
+    /// Whether somebody doubts that the database is whole.
+    pub doubts: Arc<Doubts>,
     last_error: Mutex<Option<String>>,
 }
 

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use serde::Serialize;
 
 use super::alerts::{self, KeptAlerts};
-use super::error::{Doing, StoreError};
+use super::error::{Class, Doing, StoreError};
 use super::gaps::{self, GapQuery, GapReport};
 use super::heartbeat::Learnt;
 use super::journal::{self, Event};
@@ -130,7 +130,12 @@ impl Reader {
         if outbox.is_in_doubt() {
             return Ok(Vec::new());
         }
-        let found = rows::read(&self.connection, claims.range(lane, after), rows_max, bytes_max)?;
+        let found =
+            rows::read(&self.connection, claims.range(lane, after), rows_max, bytes_max).inspect_err(|error| {
+                if error.class() == Class::Corrupt {
+                    outbox.note_damage();
+                }
+            })?;
         if let Some(last) = found.last() {
             claims.claim(lane, last.id);
         }

@@ -52,7 +52,7 @@ CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
 /// A table of the hub's own: its name and its columns.
 pub(super) type Table = (&'static str, &'static str);
 
-pub(super) const HUB_TABLES: [Table; 21] = [
+pub(super) const HUB_TABLES: [Table; 22] = [
     // Who sends, and the usual time between its readings.
     (
         "source",
@@ -247,6 +247,17 @@ pub(super) const HUB_TABLES: [Table; 21] = [
     ("rollup_day", rollup::DAY_COLUMNS),
     ("rollup_state", rollup::STATE_COLUMNS),
     ("rollup_late", rollup::LATE_COLUMNS),
+    // Which damaged databases rows are salvaged from, and how far that is. See `salvaged`.
+    (
+        "salvage",
+        "(
+  file TEXT PRIMARY KEY,
+  begun_ms INTEGER NOT NULL,
+  pages INTEGER NOT NULL,
+  found TEXT NOT NULL,
+  finished_ms INTEGER
+)",
+    ),
 ];
 
 /// Opens the database for writing, making a new one only where `create` says so, brings its schema up to date and sets what every connection of the hub needs.

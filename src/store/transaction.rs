@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ffi};
 use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 
@@ -21,7 +22,7 @@ use super::progress::Progress;
 use super::rollup::Late;
 use super::tables::Tables;
 use super::wear::Wear;
-use super::{alerts, kept, ledger, losses, schema};
+use super::{alerts, damage, kept, ledger, losses, salvaged, schema};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
 
@@ -86,24 +87,35 @@ pub(super) struct Database {
     pub(super) is_bounded: bool,
     /// Whether a transaction holds its jobs alone, since only what makes room may be written.
     pub(super) is_frugal: bool,
+    /// Whether all of its pages are still to be read.
+    is_in_doubt: bool,
 }
 
 impl Database {
-    /// Opens the database and reads what is cached beside it.
+    /// Opens the database and reads what is cached beside it; `why_new` is what was wrong with the one before, where that was put
+    /// aside just now.
     pub(super) fn open(
         path: &Path,
         synchronous: Synchronous,
         quarantine_bytes_max: u64,
         outbox: Option<Arc<Outbox>>,
         create: bool,
+        why_new: Option<&str>,
     ) -> Result<Database, StoreError> {
-        let connection = schema::open(path, synchronous, create)?;
+        // Only while nobody in this process can have the file open: to close it would end SQLite's locks on it.
+        let has_log = create && damage::before_opening(path)?;
+        let mut connection = schema::open(path, synchronous, create)?;
+        // Closed on the way out, a damaged database is left as it is.
+        keep_as_it_is(&connection, true)?;
+        let is_in_doubt = damage::after_opening(&connection, path, has_log)?;
+        salvaged::register(&mut connection, &crate::lock::resolved(path), why_new)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         // SQLite keeps the log beside the file itself, not beside a link to it.
         let place = path.canonicalize().map_err(|_| StoreError::Moved { path: path.to_owned() })?;
         let mut log_path = place.clone().into_os_string();
         log_path.push("-wal");
         let cached = Cached::load(&connection, quarantine_bytes_max, outbox.clone())?;
+        keep_as_it_is(&connection, false)?;
         Ok(Database {
             path: path.to_owned(),
             file: identity(&place, Follow::Yes).ok_or_else(|| StoreError::Moved { path: path.to_owned() })?,
@@ -121,6 +133,7 @@ impl Database {
             doubt: None,
             is_bounded: false,
             is_frugal: false,
+            is_in_doubt,
         })
     }
 
@@ -129,6 +142,11 @@ impl Database {
         if let Some(unclean) = progress.heartbeat.opened(&self.connection)? {
             progress.journal.note("hub.unclean", unclean);
         }
+        progress.journal.look(&self.connection)?;
+        if self.is_in_doubt {
+            progress.doubts.ask();
+        }
+        progress.doubts.want_salvage();
         progress.wear.opened(&self.connection)?;
         let late = Late::opened(&self.connection, progress.claims.clone())?;
         Ok(Database {
@@ -268,6 +286,12 @@ impl Database {
         self.connection.close().map_err(|(_, error)| error).doing("cannot close the database")
     }
 
+    /// Closes a damaged database and leaves it as it is, its log, too.
+    pub(super) fn abandon(self) -> Result<(), StoreError> {
+        keep_as_it_is(&self.connection, true)?;
+        self.connection.close().map_err(|(_, error)| error).doing("cannot close the damaged database")
+    }
+
     /// Sees that the file and its log are still where they were opened. SQLite would go on writing to moved or deleted
     /// ones, and the next to open the database would not find what was acked.
     fn check_place(&self) -> Result<(), StoreError> {
@@ -323,6 +347,9 @@ impl Database {
                     Content::Retention(old) => {
                         outcome.upkeep_refused += u64::from(!taken(self.cached.delete_old(&self.connection, old))?);
                     }
+                    Content::Salvaged(batch) => {
+                        salvaged::apply(&self.connection, &mut self.cached, &mut tables, batch)?;
+                    }
                     Content::Outbox(changes) => {
                         self.cached.change_outbox(&self.connection, changes, &mut outcome)?;
                     }
@@ -356,6 +383,10 @@ impl Database {
         if !self.is_frugal {
             self.losses.written();
         }
+        let has_salvaged = batch.iter().any(|job| matches!(job.content, Content::Salvaged(_)));
+        if events > 0 || has_salvaged {
+            self.journal.look(&self.connection).unwrap_or_else(|error| tracing::debug!(%error, "events are not seen"));
+        }
         Ok(outcome)
     }
 
@@ -381,6 +412,12 @@ fn taken(applied: Result<(), StoreError>) -> Result<bool, StoreError> {
         Err(error) if error.class() == Class::Reject => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Lets SQLite leave the log where it is when the connection is closed, or move it into the database.
+fn keep_as_it_is(connection: &Connection, keep: bool) -> Result<(), StoreError> {
+    let set = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep);
+    set.map(drop).doing("cannot set up the database connection")
 }
 
 /// Whether a symbolic link is followed.

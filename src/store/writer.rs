@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::ErrorCode;
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::AckGate;
 use super::error::{Class, StoreError};
@@ -27,6 +27,7 @@ use super::queue::Queue;
 use super::space::Space;
 use super::tap::Tap;
 use super::transaction::{Database, Doubt, Outcome};
+use super::{damage, renewal, salvager};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
 use crate::fault;
@@ -83,21 +84,17 @@ impl Writer {
     /// # Errors
     /// Whatever else keeps the database from being opened.
     pub fn start(settings: Settings, queue: Arc<Queue>, outbox: Option<Arc<Outbox>>) -> Result<Writer, StoreError> {
-        let Settings { path, synchronous, quarantine_bytes_max, .. } = &settings;
         let progress = Arc::new(Progress::begin(queue.losses()));
-        let mut space = Space::new(path, settings.reserve_bytes, &progress);
-        let open = || {
-            Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), true)
-                .and_then(|database| database.with_riders(&progress))
-        };
-        let database = match space.opened(open) {
+        let mut space = Space::new(&settings.path, settings.reserve_bytes, &progress);
+        let database = match space.opened(|| renewal::open(&settings, &outbox, &progress)) {
             Ok(database) => Some(database),
-            Err(error) if is_busy(&error) => {
+            Err(error) if is_busy(&error) || matches!(error, StoreError::TooManyAside { .. }) => {
                 warn!(path = %settings.path.display(), "{error}; the hub starts and waits for it");
                 None
             }
             Err(error) => return Err(error),
         };
+        salvager::start(settings.path.clone(), queue.clone(), progress.clone())?;
         let give_up = Arc::new(AtomicBool::new(false));
         let (end, ended) = oneshot::channel();
         let mut work = Work {
@@ -113,6 +110,8 @@ impl Writer {
             doubt: None,
             last_file: None,
             space,
+            spoilt: None,
+            why_new: None,
         };
         std::thread::Builder::new()
             .name("store-writer".into())
@@ -179,6 +178,10 @@ struct Work {
     /// Device and inode of the database that was written last.
     last_file: Option<(u64, u64)>,
     space: Space,
+    /// What is wrong with the database, where it is damaged and not put aside yet.
+    spoilt: Option<String>,
+    /// What was wrong with the database that was put aside, until there is a new one.
+    why_new: Option<String>,
 }
 
 /// A row of failures, from its first to the first success.
@@ -279,7 +282,10 @@ impl Work {
                         return Ok(None);
                     }
                 }
-                Err(error) => return Err(error),
+                Err(error) => match damage::of_error(&error, &self.settings.path) {
+                    Some(what) => self.spoilt = Some(what),
+                    None => return Err(error),
+                },
             }
         }
     }
@@ -321,11 +327,28 @@ impl Work {
     }
 
     fn attempt(&mut self, batch: &[Job]) -> Result<Outcome, StoreError> {
-        let mut database = match self.database.take() {
-            Some(database) => database,
-            None => self.reopen()?,
+        if self.outbox.as_ref().is_some_and(|outbox| outbox.take_damage()) {
+            self.progress.doubts.ask();
+        }
+        if let Some(what) = self.progress.doubts.take_found() {
+            self.spoilt = Some(what);
+        }
+        let mut database = match (self.spoilt.take(), self.database.take()) {
+            (None, Some(database)) => database,
+            (None, None) => self.reopen()?,
+            (Some(what), open) => {
+                open.map(Database::abandon).transpose().map(drop).unwrap_or_else(|error| debug!(%error, "abandoned"));
+                if let Err(error) = renewal::put_aside(&self.settings, &what) {
+                    self.spoilt = Some(what);
+                    return Err(error);
+                }
+                // What it may or may not hold is salvaged with the rest.
+                (self.doubt, self.last_file, self.why_new) = (None, None, Some(what));
+                self.reopen()?
+            }
         };
         self.progress.was_open.store(true, Ordering::Relaxed);
+        self.why_new = None;
         // To open it may have taken as long as SQLite waits for a lock.
         self.progress.step();
         if self.queue.is_closed() {
@@ -347,7 +370,9 @@ impl Work {
                 self.doubt = database.doubt();
                 // After anything but a lock, a fresh connection: it re-reads what the file really holds. Closing
                 // moves the log into a file that was moved away, so that it is whole where it went.
-                database.close().unwrap_or_else(|error| tracing::debug!(%error, "close after a failure"));
+                let is_damage = damage::of_error(error, &self.settings.path).is_some();
+                let closed = if is_damage { database.abandon() } else { database.close() };
+                closed.unwrap_or_else(|error| debug!(%error, "close after a failure"));
             }
             _ => self.database = Some(database),
         }
@@ -357,19 +382,20 @@ impl Work {
         result
     }
 
-    /// Opens the database again; never makes a new one, which would be taken for the old one when that comes back.
+    /// Opens the database again; never makes a new one, which would be taken for the old one when that comes back, unless that was put
+    /// aside.
     fn reopen(&mut self) -> Result<Database, StoreError> {
-        let Settings { path, synchronous, quarantine_bytes_max, .. } = &self.settings;
-        if !path.exists() {
+        let path = &self.settings.path;
+        let why = self.why_new.as_deref();
+        if !path.exists() && why.is_none() {
             return Err(StoreError::Moved { path: path.clone() });
         }
-        let outbox = &self.outbox;
-        let open = || Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), false);
-        let database = self.space.opened(open)?;
+        let (settings, outbox, progress) = (&self.settings, &self.outbox, &self.progress);
+        let database = self.space.opened(|| renewal::make(settings, outbox, progress, why.is_some(), why))?;
         if self.last_file.is_some_and(|last| last != database.file()) {
             warn!(path = %path.display(), "the database is another file than before: readings go into it from now on");
         }
-        database.with_riders(&self.progress)
+        Ok(database)
     }
 
     /// Notes a failure, pauses, and tells whether to give up because the hub stops.
