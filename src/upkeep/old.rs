@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tracing::info;
 
 use super::hand::Hand;
-use super::{Ended, KINDS, PAUSE_FACTOR, PAUSE_MIN, Upkeep, blocking};
+use super::{Ended, KINDS, PAUSE_MIN, Upkeep, blocking};
 use crate::clock::now_ms;
 use crate::store::{Content, Old, Reader, Retention, Told};
 
@@ -23,6 +23,8 @@ const ROWS_MAX: u32 = 2_000;
 /// A job is to take about so long, from the queue to the disk.
 const TIME_LOW: Duration = Duration::from_millis(8);
 const TIME_HIGH: Duration = Duration::from_millis(20);
+/// How many times as long as a job took the pause after it is: fewer than one ack in ten waits for one.
+const PAUSE_FACTOR: u32 = 10;
 const HOUR_S: i64 = 3_600;
 
 impl Upkeep {
