@@ -10,10 +10,13 @@ use std::path::Path;
 
 use super::log::{Log, is_page_size};
 
-/// What is taken for the size of a page where nothing says it: the one of every database that the hub makes.
-const PAGE_SIZE: usize = 4096;
+/// What is taken for the size of a page where nothing says it: the one of databases that the hub makes.
+const PAGE_SIZE: usize = 2048;
 /// Pages that are looked at to guess their size.
 const GUESS_PAGES: u64 = 64;
+
+/// Of a thousand pages, so many have to begin as those of trees do for the size to be theirs.
+const SCORE_MIN: u64 = 200;
 
 /// The pages, numbered from 1.
 #[derive(Debug)]
@@ -40,9 +43,9 @@ impl Pages {
             Err(error) => return Err(error),
         };
         let len = file.metadata()?.len();
-        let said = size_in_header(&file).map(|said| likelier(&file, len, said));
-        let log = log_file.as_ref().map(|log| Log::read(log, said.or(Some(PAGE_SIZE)))).unwrap_or_default();
-        let size = log.page_size.or(said).unwrap_or_else(|| likelier(&file, len, PAGE_SIZE));
+        let likely = likelier(&file, len, size_in_header(&file).unwrap_or(PAGE_SIZE));
+        let log = log_file.as_ref().map(|log| Log::read(log, Some(likely))).unwrap_or_default();
+        let size = log.page_size.unwrap_or(likely);
         let in_file = u32::try_from(len.div_ceil(size as u64)).unwrap_or(u32::MAX);
         let count = log.pages.keys().copied().max().unwrap_or(0).min(u32::MAX / 2).max(in_file);
         Ok(Pages { reserved: reserved(&file), file, log_file, log, size, count })
@@ -124,8 +127,8 @@ fn size_in_header(file: &File) -> Option<usize> {
     (bytes.starts_with(b"SQLite format 3\0") && is_page_size(size)).then_some(size)
 }
 
-/// Returns the likeliest size of the pages: at the right one, most pages begin as pages of trees do. Where the pages do not say
-/// another clearly, it is `said`.
+/// Returns the likeliest size of the pages: at the right one, most pages begin as pages of trees do, and at its multiples, too, so
+/// the smallest of those counts. Where the pages do not say it clearly, it is `said`.
 fn likelier(file: &File, len: u64, said: usize) -> usize {
     let score = |size: usize| {
         let pages = (len / size as u64).min(GUESS_PAGES);
@@ -135,13 +138,12 @@ fn likelier(file: &File, len: u64, said: usize) -> usize {
         };
         (1..pages).filter(fits).count() as u64 * 1_000 / pages.max(1)
     };
-    let of_said = score(said);
-    let sizes = [4096, 512, 1024, 2048, 8192, 16_384, 32_768, 65_536];
-    let best = sizes
-        .into_iter()
-        .map(|size| (score(size), size))
-        .fold((0, said), |best, next| if next.0 > best.0 { next } else { best });
-    if best.0 > of_said * 2 { best.1 } else { said }
+    let scores = [512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536].map(|size| (size, score(size)));
+    let best = scores.iter().map(|(_, score)| *score).max().unwrap_or(0);
+    if best < SCORE_MIN {
+        return said;
+    }
+    scores.into_iter().find(|(_, score)| score * 4 >= best * 3).map_or(said, |(size, _)| size)
 }
 
 fn begins_as_tree(head: &[u8; 8], size: usize) -> bool {
