@@ -14,6 +14,7 @@ use super::cached::Cached;
 use super::error::{Class, Doing, StoreError};
 use super::import::{Cell, ImportedRow, Station};
 use super::job::{Entry, Origin};
+use super::rollup;
 use super::tables::{REFUSED, Tables, quarantine_bytes};
 use super::transaction::Outcome;
 
@@ -165,7 +166,10 @@ fn import(
         .and_then(|mut insert| insert.execute(params_from_iter(&values)))
         .doing(DOING);
     match added {
-        Ok(_) => done.done += 1,
+        Ok(_) => {
+            done.done += 1;
+            rollup::note_row(connection, station.table(), connection.last_insert_rowid())?;
+        }
         Err(error) if error.class() == Class::Reject => done.refused += 1,
         Err(error) => return Err(error),
     }
@@ -194,7 +198,10 @@ fn replay(
         Entry::Reading(reading) => {
             let source = cached.source_number(tables, origin)?;
             match tables.insert_reading(reading, source, origin, cached.created_at()).doing(DOING) {
-                Ok(_) => return drop_one(connection, cached, *id, done),
+                Ok(table) => {
+                    rollup::note_row(connection, table, connection.last_insert_rowid())?;
+                    return drop_one(connection, cached, *id, done);
+                }
                 Err(error) if error.class() == Class::Reject => (REFUSED, error.to_string()),
                 Err(error) => return Err(error),
             }

@@ -336,6 +336,7 @@ impl Database {
                     }
                     Content::Errand(errand) => {
                         errand.apply(&self.connection, &mut self.cached, &mut tables, &mut outcome)?;
+                        self.late.added_beside();
                     }
                     Content::Heartbeat => {}
                     Content::Ledger(change) => {
@@ -349,6 +350,7 @@ impl Database {
                     }
                     Content::Salvaged(batch) => {
                         salvaged::apply(&self.connection, &mut self.cached, &mut tables, batch)?;
+                        self.late.added_beside();
                     }
                     Content::Outbox(changes) => {
                         self.cached.change_outbox(&self.connection, changes, &mut outcome)?;

@@ -219,6 +219,11 @@ impl Late {
         Ok(())
     }
 
+    /// Notes that rows were added beside the readings that come, as [`note_row`] has it.
+    pub(super) fn added_beside(&self) {
+        self.claims.any_late.store(true, Ordering::Release);
+    }
+
     /// Makes the changes that were worked out.
     pub(super) fn apply(&self, connection: &Connection, changes: &[RollupChange]) -> Result<(), StoreError> {
         changes.iter().try_for_each(|change| apply(connection, change)).doing("cannot write a rollup")?;
@@ -231,7 +236,17 @@ impl Late {
     }
 }
 
-/// Notes that rows of an hour changed: it is done again, if it was done. For whoever changes rows that are stored.
+/// Notes that a row was added beside the readings that come: its hour is done again, if it was done.
+pub(super) fn note_row(connection: &Connection, table: &str, id: i64) -> Result<(), StoreError> {
+    let sql = match table {
+        "weather_data" => raw::NOTE_WEATHER,
+        "magnetic_flux_data" => raw::NOTE_FLUX,
+        _ => return Ok(()),
+    };
+    connection.prepare_cached(sql).and_then(|mut note| note.execute([id])).map(drop).doing("cannot note a late hour")
+}
+
+/// Notes that rows of an hour changed: it is done again, if it was done.
 pub(super) fn note_late(connection: &Connection, kind: &str, hour: i64) -> Result<(), StoreError> {
     let note = || connection.prepare_cached(NOTE_LATE)?.execute((kind, hour)).map(drop);
     note().doing("cannot note a late hour")

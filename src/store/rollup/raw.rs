@@ -54,6 +54,18 @@ pub(in crate::store) const WEATHER: &str = concat!(
 pub(in crate::store) const FLUX: &str =
     "SELECT coalesce(source_id, 0), unixepoch(created_at), id, x, y, z FROM magnetic_flux_data
   WHERE ?1 < ?2 AND created_at >= ?3 AND created_at < ?4 ORDER BY created_at, id";
+/// Notes the hour of one row, which is late wherever it came from.
+pub(super) const NOTE_WEATHER: &str = concat!(
+    "INSERT INTO rollup_late(kind, hour, times)
+       SELECT 'weather', iif(",
+    odd!(),
+    ", received_ms / 1000, timestamp) / 3600 * 3600, 1 FROM weather_data WHERE id = ?1
+     ON CONFLICT (kind, hour) DO UPDATE SET times = times + 1"
+);
+pub(super) const NOTE_FLUX: &str = "INSERT INTO rollup_late(kind, hour, times)
+    SELECT 'magnetic', unixepoch(created_at) / 3600 * 3600, 1 FROM magnetic_flux_data
+    WHERE id = ?1 AND unixepoch(created_at) IS NOT NULL
+  ON CONFLICT (kind, hour) DO UPDATE SET times = times + 1";
 const WEATHER_NEXT: &str = "SELECT min(timestamp) FROM weather_data WHERE timestamp >= ?1";
 const WEATHER_NEXT_RECEIVED: &str = "SELECT unixepoch(min(created_at)) FROM weather_data WHERE created_at >= ?1";
 const FLUX_NEXT: &str = "SELECT unixepoch(min(created_at)) FROM magnetic_flux_data WHERE created_at >= ?1";

@@ -12,6 +12,7 @@ use crate::store::cached::Cached;
 use crate::store::error::{Doing, StoreError};
 use crate::store::job::Origin;
 use crate::store::outbox::rows::outbox_bytes;
+use crate::store::rollup;
 use crate::store::tables::{Tables, quarantine_bytes};
 
 /// Puts a batch in; returns the sum of what became of all rows of its file, and what it says at its end.
@@ -38,6 +39,8 @@ pub(in crate::store) fn apply(
     }
     let all = note(connection, batch, &counts)?;
     if let Some(unread) = &batch.finished {
+        // Readings are counted by their numbers, from the first on: those that came back are below what was counted.
+        connection.execute_batch("DELETE FROM hour_count; DELETE FROM hour_counted").doing(DOING)?;
         let text = format!("{}: salvaged {}; {unread}", batch.file, in_words(&all));
         connection
             .execute(
@@ -88,6 +91,7 @@ fn put_one(
             };
             if let Put::Salvaged(id) = done {
                 count_in(connection, cached, row.table, id)?;
+                rollup::note_row(connection, row.table.name(), id)?;
             }
             Ok(done)
         }
