@@ -319,7 +319,8 @@ impl Hub {
         }
         self.watch_health(config);
         self.keep_records(config);
-        Upkeep::new(config, self.queue.clone(), &self.writer.progress()).start(&self.tasks, &self.background);
+        let upkeep = Upkeep::new(config, self.queue.clone(), &self.writer.progress(), self.records.clone());
+        upkeep.start(&self.tasks, &self.background);
     }
 
     fn keep_records(&self, config: &Config) {

@@ -10,9 +10,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rusqlite::Connection;
 use support::mqtt::Connect;
 use support::sensor::{Fleet, Load, assert_acked_are_stored_once, stored, weather, weather_topic};
-use support::{Dice, PATIENTLY, Site, wait_for};
+use support::{Dice, PATIENTLY, SOON, Site, wait_for};
 
 fn aside(site: &Site) -> Vec<PathBuf> {
     let entries = fs::read_dir(site.dir()).unwrap().map(|entry| entry.unwrap().path());
@@ -121,7 +122,7 @@ fn pages_overwritten_under_load_lose_nothing_that_is_acked_later() {
 
 #[test]
 fn wherever_the_dice_strike_the_hub_starts_and_takes_a_reading() {
-    let rounds = std::env::var("STATIONHUB_DAMAGE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20) / 5;
+    let rounds = std::env::var("STATIONHUB_DAMAGE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
     let made = Site::new();
     filled(&made, 800);
     let copy = Site::new();
@@ -161,4 +162,43 @@ fn wherever_the_dice_strike_the_hub_starts_and_takes_a_reading() {
         assert_eq!(missing, 0, "readings that .recover reads");
         assert!(hub.stop().success());
     }
+}
+
+#[test]
+fn a_log_that_lost_its_first_sectors_is_salvaged_to_what_is_behind_them() {
+    for bytes in [64, 512, 4096] {
+        let site = Site::new();
+        let hub = site.start();
+        let fleet = Fleet::start(hub.mqtt, 0, Load::qos1(4));
+        wait_for("readings", PATIENTLY, || fleet.acked() >= 300);
+        let acked = fleet.halt().iter().map(|sensor| sensor.acked).sum::<u64>() as usize;
+        hub.kill_9();
+        overwrite(&site.beside_db("-wal"), 0, &vec![0xa5; bytes]);
+        let hub = site.start();
+        hub.wait_said(0, &["error", "the database is damaged", "put aside"], SOON);
+        hub.wait_said(0, &["salvaged from"], PATIENTLY);
+        let left = stored(site.db()).len();
+        assert!(left > acked / 2, "{left} of {acked} readings are left of a log that lost {bytes} bytes");
+    }
+}
+
+#[test]
+fn what_other_programs_wrote_or_need_is_no_damage() {
+    let site = Site::new();
+    filled(&site, 20);
+    let other = Connection::open(site.db()).unwrap();
+    other
+        .execute_batch(
+            "INSERT INTO weather_data(timestamp, temperature) VALUES (1759479850.5, 1), ('2023-11-14 22:13:20', 2);
+             CREATE TABLE notes(t TEXT)",
+        )
+        .unwrap();
+    drop(other);
+    for _ in 0..2 {
+        let hub = site.start();
+        Connect::new(4, "sensor").open(hub.mqtt).publish_through(&weather_topic(9), &weather(9, 1), 1);
+        assert!(hub.said_since(0, &["put aside"]).is_empty(), "{}", hub.log());
+        hub.kill_9();
+    }
+    assert_eq!(site.number("SELECT count(*) FROM weather_data WHERE typeof(timestamp) <> 'integer'"), 2);
 }

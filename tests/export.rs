@@ -163,3 +163,22 @@ fn a_database_that_no_hub_has_opened_is_exported_too_and_stays_as_it_is() {
     assert_eq!(lines(&export(&site, &["--table", "magnetic", "--source", "a"])).len(), 1);
     assert_eq!(site.number("SELECT count(*) FROM sqlite_schema"), 1);
 }
+
+#[test]
+fn nothing_is_written_over_the_database_or_what_belongs_to_it() {
+    let site = Site::new();
+    filled(&site, 10);
+    let hub = site.start();
+    for suffix in ["", "-wal", ".lock", ".sock", ".reserve"] {
+        let target = site.beside_db(suffix);
+        for (name, flag) in [("export", Some("--out")), ("backup", None)] {
+            let mut command = site.command(name);
+            command.args(flag).arg(&target).arg("--force");
+            let output = site.refused(command, SOON);
+            assert_eq!(output.status.code(), Some(1), "{name} over {suffix:?}: {output:?}");
+        }
+    }
+    assert_eq!(site.number("SELECT count(*) FROM weather_data"), 10);
+    assert_eq!(site.status()["status"], "ok");
+    assert!(hub.stop().success());
+}

@@ -128,9 +128,11 @@ fn another_hubs_readings_keep_their_sources_and_times_of_receipt() {
     }
     hub.stop();
     site.start().stop();
+    let beside = || ["-wal", "-shm"].map(|suffix| other.beside_db(suffix).exists());
+    let before = beside();
     let output = import(&site, other.db());
     assert!(output.status.success(), "{}", said(&output));
-    assert!(!other.beside_db("-wal").exists() && !other.beside_db("-shm").exists(), "nothing is made beside it");
+    assert_eq!(beside(), before, "nothing is made beside it");
     for table in ["weather_data", "magnetic_flux_data"] {
         let sql = format!(
             "SELECT topic, received_ms, marks, created_at FROM {table} JOIN source ON source.id = source_id ORDER BY 2, {table}.id"

@@ -84,12 +84,21 @@ pub(super) fn make(
     Ok(Made { bytes: copied.bytes, holds })
 }
 
+/// Refuses a target that is the database, or one of the files that belong to it.
+pub(super) fn spare_the_database(database: &Path, target: &Path) -> Result<(), MaintenanceError> {
+    let (database, target) = (lock::resolved(database), lock::resolved(target));
+    let own = ["-wal", "-shm", "-journal", ".lock", ".sock", ".reserve"].map(|suffix| beside(&database, suffix));
+    if target == database || own.contains(&target) {
+        let why = "belongs to the database itself; name another file".to_owned();
+        return Err(MaintenanceError::Unfit { path: target, why });
+    }
+    Ok(())
+}
+
 /// Refuses a target that is the database, that has a log of its own which would be taken for the copy's, or that has no room.
 fn see_that_it_fits(database: &Path, target: &Path) -> Result<(), MaintenanceError> {
     let unfit = |why: &str| MaintenanceError::Unfit { path: target.to_owned(), why: why.to_owned() };
-    if lock::resolved(database) == lock::resolved(target) {
-        return Err(unfit("is the database itself; name another file"));
-    }
+    spare_the_database(database, target)?;
     if ["-wal", "-journal"].iter().any(|suffix| beside(target, suffix).exists()) {
         return Err(unfit(
             "has a log beside it (-wal or -journal): some program uses it, or did not close it; name another file",

@@ -11,6 +11,7 @@ use jiff::{Timestamp, Zoned};
 use rusqlite::types::Value;
 
 use super::MaintenanceError;
+use super::backup::spare_the_database;
 use super::progress::{Progress, Unit};
 use super::whole::{Partial, Replace};
 use crate::store::export::{Pages, Row, Wanted};
@@ -48,6 +49,7 @@ pub fn run(database: &Path, wanted: &Wanted, format: Format, output: &Output) ->
             }
         }
         Output::File(path, replace) => {
+            spare_the_database(database, path)?;
             let partial = Partial::begin(path, *replace)?;
             let mut progress = Progress::begin("exporting", Unit::Share);
             let (first, last) = pages.reach()?.unwrap_or_default();

@@ -15,6 +15,7 @@ use super::way::Way;
 use crate::config::Config;
 use crate::http::errands::Rows;
 use crate::lock;
+use crate::store::Reader;
 use crate::store::errand::Done;
 use crate::store::import::{Cell, ImportedRow, Other, Station};
 
@@ -42,6 +43,11 @@ pub async fn run(config: &Config, file: &Path) -> Result<String, MaintenanceErro
     if lock::resolved(file) == lock::resolved(&config.store.path) {
         let why = "is the hub's own database; name the other one".to_owned();
         return Err(MaintenanceError::Unfit { path: file.to_owned(), why });
+    }
+    let database = &config.store.path;
+    if database.exists() && Reader::open(database).and_then(|reader| reader.is_salvaging(database)).unwrap_or(false) {
+        let why = "still gets rows out of a damaged one, which an import would double; import once its report is there";
+        return Err(MaintenanceError::Unfit { path: database.clone(), why: why.to_owned() });
     }
     let other = Other::open(file)?;
     let way = Way::find(config).await?;

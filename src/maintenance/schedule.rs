@@ -190,6 +190,10 @@ impl Work {
         state.report.last_ms = Some(now.as_millisecond());
         state.report.last = Some(target.clone());
         drop(state);
+        if self.store.journal.corruption().is_some() {
+            warn!("no old backup is removed: the database was damaged, and nobody has acknowledged that yet");
+            return Ok(());
+        }
         self.remove_oldest(&target)
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Owns that choice. There is never a second writer.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +98,14 @@ impl Alone {
             tap: None,
             reserve_bytes: config.store.reserve_bytes,
         };
+        let file = || std::fs::metadata(&config.store.path).ok().map(|found| found.ino());
+        let before = file();
         let writer = Writer::start(settings, queue.clone(), None)?;
+        if before.is_some() && before != file() {
+            let why =
+                "was damaged, and is put aside; start the hub, which takes over what can be read of it".to_owned();
+            return Err(MaintenanceError::Unfit { path: config.store.path.clone(), why });
+        }
         let limits = Limits {
             payload_bytes_max: config.ingest.payload_bytes_max,
             clock_skew_ms_max: u64::try_from(config.ingest.clock_skew_max.as_millis()).unwrap_or(u64::MAX),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify};
 
-use crate::clock::now_ms;
+use crate::clock::{Moment, now_ms};
 use crate::ingest::Ingest;
 use crate::store::queue::Closed;
 use crate::store::{
@@ -57,6 +57,11 @@ pub struct Records {
 }
 
 impl Records {
+    /// Tells whether the wall clock is trusted now.
+    pub fn is_clock_trusted(&self) -> bool {
+        self.ingest.trust().untrusted_offset_ms(Moment::now()).is_none()
+    }
+
     /// Makes the records of a hub that has just started.
     pub fn new(
         database: PathBuf,

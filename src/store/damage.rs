@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use tracing::warn;
 
 use super::error::{Class, Doing, StoreError};
 use super::salvage::{Log, Pages, beside};
-use super::schema::VERSION;
+use super::schema::{HUB_TABLES, STATION_TABLES, VERSION};
+use crate::config::Synchronous;
 
 /// A database that is read as a whole before the hub serves; a larger one is read meanwhile.
 const READ_FIRST_BYTES_MAX: u64 = 64 << 20;
@@ -79,7 +81,7 @@ impl Doubts {
 ///
 /// # Errors
 /// [`StoreError::Damaged`], and [`StoreError::NoDatabase`] for a file that never was one.
-pub(super) fn before_opening(path: &Path) -> Result<bool, StoreError> {
+pub(super) fn before_opening(path: &Path, synchronous: Synchronous) -> Result<bool, StoreError> {
     let Ok(mut file) = File::open(path) else { return Ok(false) };
     let Ok(found) = file.metadata() else { return Ok(false) };
     let log = File::open(beside(path, "-wal")).ok();
@@ -102,6 +104,8 @@ pub(super) fn before_opening(path: &Path) -> Result<bool, StoreError> {
         return damaged(what.to_owned());
     }
     let page_size = Some(usize::from(header[16]) << 8 | usize::from(header[17]));
+    // Where not every commit is synced, a power cut leaves holes in the log, and what is behind them was never promised.
+    let log = log.filter(|_| synchronous == Synchronous::Full);
     match log.map(|log| Log::read(&log, page_size)).and_then(|log| log.damage) {
         Some(what) => damaged(what),
         None => Ok(has_log),
@@ -152,9 +156,15 @@ pub(super) fn after_opening(connection: &Connection, path: &Path, has_log: bool)
     if path.metadata().map_or(0, |found| found.len()) > READ_FIRST_BYTES_MAX {
         return Ok(true);
     }
-    match quick_check(connection)? {
-        Some(what) => Err(StoreError::Damaged { path: path.to_owned(), what }),
-        None => Ok(false),
+    match quick_check(connection) {
+        Ok(Some(what)) => Err(StoreError::Damaged { path: path.to_owned(), what }),
+        Ok(None) => Ok(false),
+        // Somebody's own table may need what only his program has, such as a collation.
+        Err(error) if error.class() == Class::Fatal => {
+            warn!("{error}; whether its pages are whole is not known");
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -186,13 +196,21 @@ pub(super) fn of_error(error: &StoreError, path: &Path) -> Option<String> {
         let StoreError::Sqlite { source, .. } = error else { return false };
         // The hub's statements are always the same: a column that is not there is one that was there when the hub made it.
         let text = source.to_string();
-        let misses = ["no such column", "no such table", "has no column"].iter().any(|words| text.contains(words));
+        let misses = ["no such column", "no such table", "has no column"].iter().any(|words| text.contains(words))
+            && text.rsplit([' ', '.']).next().is_some_and(is_a_name_of_ours);
         source.sqlite_error_code() == Some(ErrorCode::Unknown) && misses && is_of_a_hub(path)
     };
     (error.class() == Class::Corrupt || spoils_the_schema()).then(|| match error {
         StoreError::Damaged { what, .. } => what.clone(),
         other => other.to_string(),
     })
+}
+
+/// Tells whether a word is the name of a table or a column that the hub makes: a trigger of somebody else's may miss others.
+fn is_a_name_of_ours(name: &str) -> bool {
+    let is_in =
+        |sql: &str| sql.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|word| word == name);
+    is_in(STATION_TABLES) || HUB_TABLES.iter().any(|(table, columns)| *table == name || is_in(columns))
 }
 
 fn is_of_a_hub(path: &Path) -> bool {

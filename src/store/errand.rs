@@ -136,7 +136,8 @@ fn import(
     done: &mut Done,
 ) -> Result<(), StoreError> {
     const DOING: &str = "cannot import a reading";
-    if row.values.len() != station.columns().len() || row.values.contains(&Cell::Other) {
+    if row.values.len() != station.columns().len() || row.values.contains(&Cell::Other) || !has_whole_time(station, row)
+    {
         done.refused += 1;
         return Ok(());
     }
@@ -174,6 +175,12 @@ fn import(
         Err(error) => return Err(error),
     }
     Ok(())
+}
+
+/// Tells whether a weather reading's time is a whole number, as the hub and its readers take it to be.
+fn has_whole_time(station: Station, row: &ImportedRow) -> bool {
+    let place = station.columns().iter().position(|column| *column == "timestamp");
+    place.and_then(|place| row.values.get(place)).is_none_or(|time| matches!(time.value(), Value::Integer(_)))
 }
 
 fn replay(

@@ -52,6 +52,8 @@ pub struct Heartbeat {
     /// The number of this run's row; 0 before it has one.
     run: AtomicI64,
     previous: OnceLock<Option<Run>>,
+    /// Whether it was looked how that one ended.
+    told: AtomicBool,
     wanted: AtomicBool,
     /// Whether a job of its own waits in the queue.
     queued: AtomicBool,
@@ -70,6 +72,7 @@ impl Default for Heartbeat {
             boot: boot(),
             run: AtomicI64::new(0),
             previous: OnceLock::new(),
+            told: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             queued: AtomicBool::new(false),
             written: AtomicU64::new(0),
@@ -127,14 +130,22 @@ impl Heartbeat {
         self.previous.get()?.as_ref()
     }
 
-    /// Reads of the run before, at the first time that the database is opened; where that did not stop in order, says so.
-    pub(super) fn opened(&self, connection: &Connection) -> Result<Option<String>, StoreError> {
-        if self.previous.get().is_some() {
-            return Ok(None);
+    /// Reads of the run before, at the first time that the database is opened.
+    pub(super) fn opened(&self, connection: &Connection) -> Result<(), StoreError> {
+        if self.previous.get().is_none() {
+            let last = connection.query_row(LAST, [], run).optional().doing("cannot read of the last run")?;
+            self.previous.get_or_init(|| last);
         }
-        let last = connection.query_row(LAST, [], run).optional().doing("cannot read of the last run")?;
-        let last = self.previous.get_or_init(|| last);
-        Ok(last.as_ref().filter(|run| run.stopped_ms.is_none()).map(|run| self.unclean(run)))
+        Ok(())
+    }
+
+    /// Returns, once this run has its row, what is to be said of the one before where that did not stop in order; once. A
+    /// command that works on the database has no row, and says nothing.
+    pub(super) fn take_unclean(&self) -> Option<String> {
+        if self.run.load(Ordering::Relaxed) == 0 || self.told.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        self.previous()?.stopped_ms.is_none().then(|| self.previous().map(|run| self.unclean(run)))?
     }
 
     /// Says how the run before ended that did not stop in order.
@@ -154,6 +165,9 @@ impl Heartbeat {
 
     /// Notes that this run ends in order.
     pub(super) fn stopped(&self, connection: &Connection) -> Result<(), StoreError> {
+        if self.run.load(Ordering::Relaxed) == 0 && self.is_wanted() {
+            self.write_run(connection).doing("cannot note the end of this run")?;
+        }
         connection
             .execute(STOPPED, [self.run.load(Ordering::Relaxed), now_ms()])
             .map(drop)

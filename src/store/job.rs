@@ -176,6 +176,11 @@ impl Job {
         }
     }
 
+    /// Tells whether it is something that the hub, or its owner, does beside taking readings, and needs room for.
+    pub fn can_wait(&self) -> bool {
+        matches!(self.content, Content::Salvaged(_) | Content::Errand(_) | Content::Rollup(_) | Content::Ledger(_))
+    }
+
     /// Returns the message, where it is one.
     pub fn message(&self) -> Option<&Incoming> {
         match &self.content {

@@ -16,6 +16,7 @@ use super::journal::{self, Event};
 use super::kept::{self, Kept};
 use super::ledger::{self, Counted, Readings};
 use super::outbox::{Lane, Outbox, Waiting, rows};
+use super::salvaged;
 use super::untimed::{self, SetRight};
 
 /// A message in the quarantine.
@@ -167,6 +168,14 @@ impl Reader {
             })
             .doing(DOING)?;
         rows.collect::<Result<_, _>>().doing(DOING)
+    }
+
+    /// Tells whether rows of a damaged database are still to come into this one.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn is_salvaging(&self, database: &Path) -> Result<bool, StoreError> {
+        salvaged::unfinished(&self.connection, &crate::lock::resolved(database)).map(|files| !files.is_empty())
     }
 
     /// Lists the newest `limit` events, newest first.

@@ -26,7 +26,9 @@ pub(super) fn open(
     progress: &Progress,
 ) -> Result<Database, StoreError> {
     aside::complete(&real(settings))?;
-    let error = match make(settings, outbox, progress, true, None) {
+    // Only now, while nobody in this process can have the file open: to close it later would end SQLite's locks on it.
+    let looked = damage::before_opening(&real(settings), settings.synchronous);
+    let error = match looked.and_then(|has_log| make_with(settings, outbox, progress, true, None, has_log)) {
         Ok(database) => return Ok(database),
         Err(error) => error,
     };
@@ -61,8 +63,20 @@ pub(super) fn make(
     create: bool,
     why: Option<&str>,
 ) -> Result<Database, StoreError> {
+    make_with(settings, outbox, progress, create, why, false)
+}
+
+fn make_with(
+    settings: &Settings,
+    outbox: &Option<Arc<Outbox>>,
+    progress: &Progress,
+    create: bool,
+    why: Option<&str>,
+    has_log: bool,
+) -> Result<Database, StoreError> {
     let Settings { path, synchronous, quarantine_bytes_max, .. } = settings;
-    Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), create, why)?.with_riders(progress)
+    Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), create, why, has_log)?
+        .with_riders(progress)
 }
 
 fn real(settings: &Settings) -> PathBuf {

@@ -10,10 +10,11 @@
 use std::collections::HashMap;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{Doing, StoreError};
+use crate::clock::CLOCK_SET_MS;
 use crate::reading::{Marks, Number, Reading, Sample, Weather};
 
 /// Samples of one second of a source that are remembered.
@@ -24,7 +25,9 @@ const ROWS_MAX: i64 = 64;
 const INTERVAL_MS_MIN: f64 = 1_000.0;
 /// Columns that make a sample, beside its time.
 const VALUES: usize = 8;
-const NEWEST: &str = "SELECT max(timestamp) FROM weather_data";
+/// Other programs may have written times that are no whole numbers, which sort above all that are.
+const NEWEST: &str =
+    "SELECT timestamp FROM weather_data WHERE timestamp <= 9223372036854775807 ORDER BY timestamp DESC LIMIT 1";
 /// Of all rows of the second only the newest are looked at, so that a time that always stays the same costs no scan.
 const AT: &str =
     "SELECT * FROM (SELECT source_id, sample_interval, temperature, humidity, pressure, irradiance, wind_direction,
@@ -53,11 +56,23 @@ pub(super) struct Repeats {
     newest: i64,
 }
 
+/// Returns a time as whole seconds, rounded up.
+fn whole(value: ValueRef<'_>) -> rusqlite::Result<i64> {
+    #[allow(clippy::cast_possible_truncation, reason = "a time beyond the range is as good as the last one within it")]
+    Ok(match value {
+        ValueRef::Integer(whole) => whole,
+        ValueRef::Real(real) => real.ceil() as i64,
+        _ => i64::MIN,
+    })
+}
+
 impl Repeats {
     /// Begins with what the database holds.
     pub(super) fn load(connection: &Connection) -> Result<Repeats, StoreError> {
-        let newest: Option<i64> =
-            connection.query_row(NEWEST, [], |row| row.get(0)).doing("cannot read the readings")?;
+        let newest: Option<i64> = connection
+            .query_row(NEWEST, [], |row| whole(row.get_ref(0)?))
+            .optional()
+            .doing("cannot read the readings")?;
         Ok(Repeats { sources: HashMap::new(), newest: newest.unwrap_or(i64::MIN) })
     }
 
@@ -70,7 +85,9 @@ impl Repeats {
     ) -> Result<bool, StoreError> {
         let (Some(number), Sample::Weather(weather)) = (source, &reading.sample) else { return Ok(false) };
         let is_quick = weather.sample_interval.is_some_and(|interval| interval.as_real() < INTERVAL_MS_MIN);
-        if is_quick || reading.marks.has(Marks::TIME_MISSING) {
+        // A clock that stands still, or was never set, tells no samples apart.
+        let is_odd = reading.marks.has(Marks::TIME_SKEWED) && weather.timestamp < CLOCK_SET_MS / 1000;
+        if is_quick || is_odd || reading.marks.has(Marks::TIME_MISSING) {
             return Ok(false);
         }
         let (at, digest) = (weather.timestamp, digest(weather));

@@ -159,6 +159,10 @@ impl Care {
         while self.queue.jobs() > JOBS_BEFORE_MAX && start.elapsed() < TURN_WAIT_MAX {
             self.wait()?;
         }
+        // What is left of the disk is for readings that come.
+        while !self.progress.room.is_ample() {
+            self.wait()?;
+        }
         self.pushed += 1;
         let ticket = Some(Ticket { gate: self.gate.clone(), number: self.pushed });
         self.push(Job { content: Content::Salvaged(Box::new(batch)), ticket })?;

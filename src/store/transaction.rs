@@ -93,7 +93,7 @@ pub(super) struct Database {
 
 impl Database {
     /// Opens the database and reads what is cached beside it; `why_new` is what was wrong with the one before, where that was put
-    /// aside just now.
+    /// aside just now, and `has_log` whether it has a log from before the start.
     pub(super) fn open(
         path: &Path,
         synchronous: Synchronous,
@@ -101,9 +101,8 @@ impl Database {
         outbox: Option<Arc<Outbox>>,
         create: bool,
         why_new: Option<&str>,
+        has_log: bool,
     ) -> Result<Database, StoreError> {
-        // Only while nobody in this process can have the file open: to close it would end SQLite's locks on it.
-        let has_log = create && damage::before_opening(path)?;
         let mut connection = schema::open(path, synchronous, create)?;
         // Closed on the way out, a damaged database is left as it is.
         keep_as_it_is(&connection, true)?;
@@ -139,9 +138,7 @@ impl Database {
 
     /// Lets a heartbeat that is asked for, and events, ride in the transactions from now on.
     pub(super) fn with_riders(self, progress: &Progress) -> Result<Database, StoreError> {
-        if let Some(unclean) = progress.heartbeat.opened(&self.connection)? {
-            progress.journal.note("hub.unclean", unclean);
-        }
+        progress.heartbeat.opened(&self.connection)?;
         progress.journal.look(&self.connection)?;
         if self.is_in_doubt {
             progress.doubts.ask();
@@ -379,6 +376,7 @@ impl Database {
         })?;
         if beats {
             self.heartbeat.written();
+            self.heartbeat.take_unclean().into_iter().for_each(|words| self.journal.note("hub.unclean", words));
         }
         worn.into_iter().for_each(|worn| self.wear.written(worn));
         self.journal.written(events);
@@ -427,6 +425,11 @@ fn keep_as_it_is(connection: &Connection, keep: bool) -> Result<(), StoreError> 
 enum Follow {
     Yes,
     No,
+}
+
+/// Returns device and inode of the file that a path leads to.
+pub(super) fn file_at(path: &Path) -> Option<(u64, u64)> {
+    identity(path, Follow::Yes)
 }
 
 /// Returns device and inode, which stay with a file wherever it is moved.

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::error::{Doing, StoreError};
 use super::ledger::{self, HourCount, Readings};
+use super::rollup;
 use crate::reading::Reading;
 
 /// Ranges of rows that are remembered.
@@ -171,19 +172,25 @@ pub(super) fn apply(connection: &Connection, step: &SetRight) -> Result<(), Stor
     );
     let counted = ledger::counted_up_to(connection, step.readings)?;
     let unnamed = if step.readings == Readings::Weather { ledger::UNNAMED_WEATHER } else { ledger::UNNAMED_MAGNETIC };
-    let mut moved = Vec::new();
+    let (mut moved, mut rows_moved) = (Vec::new(), Vec::new());
     let mut statement = connection.prepare_cached(&sql).doing(DOING)?;
     let values = [step.first, step.last, step.lack_ms, step.skew_ms_max].into_iter().take(statement.parameter_count());
     let mut rows = statement.query(params_from_iter(values)).doing(DOING)?;
     while let Some(row) = rows.next().doing(DOING)? {
         let (id, received_ms): (i64, i64) = (row.get(0).doing(DOING)?, row.get(2).doing(DOING)?);
         let source = row.get::<_, Option<i64>>(1).doing(DOING)?.unwrap_or(unnamed);
+        rows_moved.push((id, (received_ms - step.lack_ms).div_euclid(3_600_000) * 3_600));
         if id <= counted {
             let at = |ms: i64, stored| HourCount { source, hour: ms.div_euclid(3_600_000), stored, interval_ms: None };
             moved.extend([at(received_ms - step.lack_ms, -1), at(received_ms, 1)]);
         }
     }
     ledger::add_hours(connection, moved)?;
+    let kind = if step.readings == Readings::Weather { "weather" } else { "magnetic" };
+    for (id, old_hour) in rows_moved {
+        rollup::note_late(connection, kind, old_hour)?;
+        rollup::note_row(connection, step.readings.table(), id)?;
+    }
     let after = [step.range, step.last + 1];
     connection.execute(SHORTEN, after).and_then(|_| connection.execute(DONE, after)).map(drop).doing(DOING)
 }

@@ -26,7 +26,7 @@ use super::progress::Progress;
 use super::queue::Queue;
 use super::space::Space;
 use super::tap::Tap;
-use super::transaction::{Database, Doubt, Outcome};
+use super::transaction::{Database, Doubt, Outcome, file_at};
 use super::{damage, renewal, salvager};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
@@ -111,6 +111,8 @@ impl Writer {
             last_file: None,
             space,
             spoilt: None,
+            spoilt_file: None,
+            shelved: Vec::new(),
             why_new: None,
         };
         std::thread::Builder::new()
@@ -164,6 +166,8 @@ impl Drop for CloseAtEnd {
 }
 
 struct Work {
+    /// What can wait while the disk is full: it is done once there is room again.
+    shelved: Vec<Job>,
     settings: Settings,
     queue: Arc<Queue>,
     progress: Arc<Progress>,
@@ -180,6 +184,8 @@ struct Work {
     space: Space,
     /// What is wrong with the database, where it is damaged and not put aside yet.
     spoilt: Option<String>,
+    /// Which file that is, by device and inode.
+    spoilt_file: Option<Option<(u64, u64)>>,
     /// What was wrong with the database that was put aside, until there is a new one.
     why_new: Option<String>,
 }
@@ -212,6 +218,9 @@ impl Work {
             let start = Instant::now();
             if !self.queue.take(&mut batch, self.settings.batch_max, watch, linger) {
                 break;
+            }
+            if self.progress.room.is_ample() {
+                batch.append(&mut self.shelved);
             }
             waited = start.elapsed();
             self.progress.step();
@@ -336,6 +345,8 @@ impl Work {
         let mut database = match (self.spoilt.take(), self.database.take()) {
             (None, Some(database)) => database,
             (None, None) => self.reopen()?,
+            // What was found is of the file that was written; one that somebody has put in its place may be whole.
+            (Some(_), None) if self.is_another_file() => self.reopen()?,
             (Some(what), open) => {
                 open.map(Database::abandon).transpose().map(drop).unwrap_or_else(|error| debug!(%error, "abandoned"));
                 if let Err(error) = renewal::put_aside(&self.settings, &what) {
@@ -343,7 +354,7 @@ impl Work {
                     return Err(error);
                 }
                 // What it may or may not hold is salvaged with the rest.
-                (self.doubt, self.last_file, self.why_new) = (None, None, Some(what));
+                (self.doubt, self.last_file, self.spoilt_file, self.why_new) = (None, None, None, Some(what));
                 self.reopen()?
             }
         };
@@ -380,6 +391,18 @@ impl Work {
             self.space.written();
         }
         result
+    }
+
+    /// Tells whether another file than the one that was found damaged stands at the database's place.
+    fn is_another_file(&mut self) -> bool {
+        let now = file_at(&self.settings.path);
+        let found = *self.spoilt_file.get_or_insert(self.last_file.or(now));
+        let is_another = now.is_some() && now != found;
+        if is_another {
+            warn!("the damaged database was replaced by another file while it could not be put aside: that is opened");
+            self.spoilt_file = None;
+        }
+        is_another
     }
 
     /// Opens the database again; never makes a new one, which would be taken for the old one when that comes back, unless that was put
@@ -470,8 +493,9 @@ impl Work {
 
     /// Says how much was queued and is not stored; returns it.
     fn tell_unwritten(&self) -> usize {
-        // A heartbeat that waits is no message.
-        let messages = self.queue.jobs().saturating_sub(usize::from(self.progress.heartbeat.is_queued()));
+        // A heartbeat that waits is no message, nor is what the hub does beside taking them.
+        let beside = usize::from(self.progress.heartbeat.is_queued()) + self.shelved.len();
+        let messages = self.queue.jobs().saturating_sub(beside);
         if messages > 0 {
             error!("{}", StoreError::Unwritten { messages });
         }

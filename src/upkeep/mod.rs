@@ -8,7 +8,7 @@ mod hand;
 mod old;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -16,10 +16,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::hand::Hand;
-use crate::clock::now_ms;
+use crate::clock::{Moment, now_ms};
 use crate::config::{self, Config};
 use crate::log::Rate;
 use crate::reading::Kind;
+use crate::records::Records;
 use crate::store::queue::Closed;
 use crate::store::{Claims, Content, Days, Progress, Queue, Reader, RollupChange, Room, Step, StoreError};
 use crate::tasks::{self, Name};
@@ -41,12 +42,14 @@ const CHANGES_MAX: usize = 256;
 const STEPS_TOLD: u32 = 30;
 
 /// What it works on.
-#[derive(Debug)]
 pub struct Upkeep {
     database: PathBuf,
     queue: Arc<Queue>,
     claims: Arc<Claims>,
     room: Arc<Room>,
+    records: Arc<Records>,
+    /// The wall clock at the last look at old rows, and when that was.
+    clock: Mutex<Option<Moment>>,
     days: Days,
     retention: config::Retention,
     too_late_lines: Rate,
@@ -70,7 +73,7 @@ impl From<Closed> for Ended {
 
 impl Upkeep {
     /// Makes it for this station and this store.
-    pub fn new(config: &Config, queue: Arc<Queue>, progress: &Progress) -> Upkeep {
+    pub fn new(config: &Config, queue: Arc<Queue>, progress: &Progress, records: Arc<Records>) -> Upkeep {
         let zone = config.station.timezone.as_deref();
         let days = Days::of_zone(zone).unwrap_or_else(|| {
             let zone = zone.unwrap_or_default();
@@ -82,6 +85,8 @@ impl Upkeep {
             queue,
             claims: progress.claims.clone(),
             room: progress.room.clone(),
+            records,
+            clock: Mutex::default(),
             days,
             retention: config.store.retention.clone(),
             too_late_lines: Rate::default(),

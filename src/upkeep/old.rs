@@ -4,14 +4,14 @@
 //! hour that is rolled up, not from the clock alone: a clock that runs ahead deletes nothing by itself, and a station that
 //! fell silent keeps what it has. It never deletes anything itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::info;
 
 use super::hand::Hand;
 use super::{Ended, KINDS, PAUSE_MIN, Upkeep, blocking};
-use crate::clock::now_ms;
+use crate::clock::{Moment, now_ms};
 use crate::store::{Content, Old, Reader, Retention, Told};
 
 /// How often old rows are looked for.
@@ -26,10 +26,15 @@ const TIME_HIGH: Duration = Duration::from_millis(20);
 /// How many times as long as a job took the pause after it is: fewer than one ack in ten waits for one.
 const PAUSE_FACTOR: u32 = 10;
 const HOUR_S: i64 = 3_600;
+/// A clock that was set by more than this says nothing of ages until the next look, milliseconds.
+const STEP_MS_MAX: i64 = 60_000;
 
 impl Upkeep {
     /// Has old rows deleted, for as long as there are any.
     pub(super) async fn delete_old(self: &Arc<Upkeep>, hand: &mut Hand) -> Result<(), Ended> {
+        if !self.knows_the_time() {
+            return Ok(());
+        }
         if let Some(age) = self.retention.raw {
             for kind in KINDS {
                 let upkeep = self.clone();
@@ -50,6 +55,19 @@ impl Upkeep {
             }
         }
         Ok(())
+    }
+}
+
+impl Upkeep {
+    /// Tells whether the clock says how old rows are: it is trusted, and was not set since the last look.
+    fn knows_the_time(&self) -> bool {
+        let now = Moment::now();
+        let before = self.clock.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        let stepped = before.is_some_and(|before| {
+            let passed = i64::try_from(now.at.saturating_duration_since(before.at).as_millis()).unwrap_or(i64::MAX);
+            now.ms.saturating_sub(before.ms).saturating_sub(passed).abs() > STEP_MS_MAX
+        });
+        self.records.is_clock_trusted() && !stepped
     }
 }
 

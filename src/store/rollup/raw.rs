@@ -41,7 +41,7 @@ macro_rules! weather_columns {
 
 /// By the sensor's time; where that is odd, by the time of receipt.
 pub(in crate::store) const WEATHER: &str = concat!(
-    "SELECT coalesce(source_id, 0), timestamp, id, ",
+    "SELECT coalesce(source_id, 0), CAST(timestamp AS INTEGER), id, ",
     weather_columns!(),
     " FROM weather_data WHERE timestamp >= ?1 AND timestamp < ?2 AND NOT ",
     odd!(),
@@ -66,11 +66,11 @@ pub(super) const NOTE_FLUX: &str = "INSERT INTO rollup_late(kind, hour, times)
     SELECT 'magnetic', unixepoch(created_at) / 3600 * 3600, 1 FROM magnetic_flux_data
     WHERE id = ?1 AND unixepoch(created_at) IS NOT NULL
   ON CONFLICT (kind, hour) DO UPDATE SET times = times + 1";
-const WEATHER_NEXT: &str = "SELECT min(timestamp) FROM weather_data WHERE timestamp >= ?1";
+const WEATHER_NEXT: &str = "SELECT CAST(min(timestamp) AS INTEGER) FROM weather_data WHERE timestamp >= ?1";
 const WEATHER_NEXT_RECEIVED: &str = "SELECT unixepoch(min(created_at)) FROM weather_data WHERE created_at >= ?1";
 const FLUX_NEXT: &str = "SELECT unixepoch(min(created_at)) FROM magnetic_flux_data WHERE created_at >= ?1";
 const BEFORE: &str = concat!(
-    "SELECT coalesce(source_id, 0), timestamp, id, ",
+    "SELECT coalesce(source_id, 0), CAST(timestamp AS INTEGER), id, ",
     weather_columns!(),
     " FROM weather_data WHERE timestamp >= ?1 AND timestamp < ?2 AND coalesce(source_id, 0) = ?3 AND NOT ",
     odd!(),

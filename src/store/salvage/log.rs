@@ -76,12 +76,11 @@ impl Reading {
     fn frames(&mut self, file: &File, len: u64, page_size: usize, start: Start) {
         let frame_bytes = FRAME_HEADER_BYTES + page_size;
         let mut frame = vec![0; frame_bytes];
-        // Without a header, the first frame says what the salts are, and begins the chain.
-        let (mut seed, mut salts) = (start.has_sound_header.then_some(start.sum), Some(start.salts));
-        let mut big_endian = start.big_endian;
-        if !start.has_sound_header {
-            salts = None;
-        }
+        // Without a header, the first two frames in a row that hold together say what the salts are, and begin the chain: what
+        // damages the header often damages the frame behind it.
+        let (mut seed, mut salts) =
+            (start.has_sound_header.then_some(start.sum), start.has_sound_header.then_some(start.salts));
+        let (mut big_endian, mut before) = (start.big_endian, None);
         for index in 0..FRAMES_MAX {
             let at = HEADER_BYTES as u64 + index * frame_bytes as u64;
             if at + frame_bytes as u64 > len || file.read_exact_at(&mut frame, at).is_err() {
@@ -92,12 +91,15 @@ impl Reading {
             let number = word(&frame, 0);
             let made =
                 |seed, big_endian| sum(&frame[FRAME_HEADER_BYTES..], sum(&frame[..8], seed, big_endian), big_endian);
-            let is_of_this_log = *salts.get_or_insert(found) == found;
             let mut is_sound = seed.is_some_and(|seed| made(seed, big_endian) == stored);
             if !is_sound && !start.has_sound_header && seed.is_some_and(|seed| made(seed, !big_endian) == stored) {
                 (big_endian, is_sound) = (!big_endian, true);
             }
-            seed = Some(stored);
+            if salts.is_none() && is_sound && before == Some(found) {
+                salts = Some(found);
+            }
+            let is_of_this_log = salts == Some(found);
+            (seed, before) = (Some(stored), Some(found));
             if number > 0 && is_of_this_log && is_sound {
                 self.sound_frame(number, at + FRAME_HEADER_BYTES as u64, word(&frame, 4) > 0);
             } else if self.bad.is_none() {

@@ -146,7 +146,7 @@ INSERT INTO rollup_state(kind, done_s, zone) VALUES ('weather', 7200, 'UTC'), ('
     fn figures_that_can_be_made_again_go_with_what_says_how_far_they_are_and_others_stay() {
         let dir = tempfile::tempdir().unwrap();
         let mut database =
-            Database::open(&dir.path().join("a.db"), Synchronous::Full, 1 << 20, None, true, None).unwrap();
+            Database::open(&dir.path().join("a.db"), Synchronous::Full, 1 << 20, None, true, None, false).unwrap();
         database.connection.execute_batch(MADE).unwrap();
         database.connection.execute_batch("UPDATE rollup_state SET gone_s = 3600 WHERE kind = 'weather'").unwrap();
         assert_eq!(database.spare(Spared::Rollups).unwrap(), 0, "of the first hour, nothing else is left");
@@ -160,7 +160,8 @@ INSERT INTO rollup_state(kind, done_s, zone) VALUES ('weather', 7200, 'UTC'), ('
     #[test]
     fn a_database_that_may_not_grow_takes_what_fits_and_says_that_it_is_full() {
         let dir = tempfile::tempdir().unwrap();
-        let database = Database::open(&dir.path().join("a.db"), Synchronous::Full, 1 << 20, None, true, None).unwrap();
+        let database =
+            Database::open(&dir.path().join("a.db"), Synchronous::Full, 1 << 20, None, true, None, false).unwrap();
         database.may_grow(false).unwrap();
         let add = |database: &Database| {
             let sql = "INSERT INTO event(at_ms, kind, text) VALUES (1, 'a', hex(randomblob(100000)))";

@@ -14,10 +14,14 @@ impl Work {
         if !error.is_full() {
             return false;
         }
-        let Some(mut database) = self.database.take() else { return false };
+        // Readings come first: what the hub does beside them waits until there is room.
+        let shelved = self.shelved.len();
+        self.shelved.extend(batch.extract_if(.., |job| job.can_wait()));
+        let has_shelved = self.shelved.len() > shelved;
+        let Some(mut database) = self.database.take() else { return has_shelved };
         let has_room = self.empty_outbox(&mut database, batch) || self.space.relieve(&mut database);
         self.database = Some(database);
-        has_room
+        has_room || has_shelved
     }
 
     /// Deletes what the upstream has, of the batch and of all that is queued; tells whether there was anything.
