@@ -8,6 +8,7 @@
 //! | nothing | everything, about eight minutes |
 //! | `quick` | one round of 1 s, no million |
 //! | `scrape` | the hub with and without a scraper of its metrics |
+//! | `backup` | the hub with and without backups that follow one another |
 //! | `profile 10x20 SECONDS` | the hub alone, one cell, for use under `perf` |
 //! | `load ADDR 10x20 SECONDS` | loads a server that runs already |
 //!
@@ -18,6 +19,8 @@
 //! | `SLOWSYNC_MS` | what the slow disk adds to a sync (10) |
 //! | `BENCH_DIR` | where databases are put (under `target/`); never a tmpfs |
 
+#[path = "ingest/backup.rs"]
+mod backup;
 #[path = "ingest/figures.rs"]
 mod figures;
 #[path = "ingest/floor.rs"]
@@ -85,13 +88,19 @@ fn run() -> Result<()> {
             let bench = Bench::new(setting("BENCH_SECONDS", 4.0)?, setting("BENCH_ROUNDS", 3)?)?;
             print!("{}", scrape::measured(&bench.hub, &bench.place, bench.duration, bench.rounds)?);
         }
+        ["backup"] => {
+            let bench = Bench::new(setting("BENCH_SECONDS", 4.0)?, setting("BENCH_ROUNDS", 3)?)?;
+            print!("{}", backup::measured(&bench.hub, &bench.place, bench.duration, bench.rounds)?);
+        }
         ["profile", shape, seconds] => Bench::new(seconds.parse()?, 1)?.profile(shape.parse()?)?,
         ["load", addr, shape, seconds] => load(addr.parse()?, shape.parse()?, span(seconds.parse()?)?)?,
         ["floor", dir, seconds] => {
             let measured = floor::measure_here(Path::new(dir), span(seconds.parse()?)?)?;
             println!("{}", serde_json::to_string(&measured)?);
         }
-        _ => bail!("unknown: {words:?}; one of: quick | scrape | profile 10x20 SECONDS | load ADDR 10x20 SECONDS"),
+        _ => bail!(
+            "unknown: {words:?}; one of: quick | scrape | backup | profile 10x20 SECONDS | load ADDR 10x20 SECONDS"
+        ),
     }
     Ok(())
 }

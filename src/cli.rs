@@ -2,11 +2,16 @@
 //!
 //! Owns the words that a user types. It never acts on them.
 
+mod maintenance;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::maintenance::{
+    BackupArgs, ExportArgs, ImportArgs, QuarantineCommand, QuarantineListArgs, QuarantineShowArgs, QuarantineWhichArgs,
+};
 use crate::config::Flags;
 use crate::simulate;
 
@@ -83,9 +88,22 @@ pub enum Command {
     /// Show, acknowledge and try alerts
     #[command(subcommand)]
     Alert(AlertCommand),
-    /// Show what was rejected, and why
+    /// Show which readings are missing, and why: expected against stored, by source
+    Gaps(GapsArgs),
+    /// Show and acknowledge what happened to the hub: unclean stops, steps of the clock, lost readings
+    #[command(subcommand)]
+    Events(EventsCommand),
+    /// Show what was rejected, and why; decode it once more, or drop it
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Copy the database to a file while the hub runs, and check the copy
+    Backup(BackupArgs),
+    /// Write readings of a time range as CSV or JSON lines
+    Export(ExportArgs),
+    /// Add the readings of another station's database, none twice
+    Import(ImportArgs),
+    /// Look at all that the hub needs: one line each, exit 0 where nothing is to be done
+    Doctor,
 }
 
 /// Flags of `status`.
@@ -176,22 +194,49 @@ pub struct AlertTestArgs {
     pub channel: String,
 }
 
-/// What can be done with the quarantine.
-#[derive(Clone, Debug, Subcommand)]
-pub enum QuarantineCommand {
-    /// List what was rejected, newest first, with topic and reason
-    List(QuarantineListArgs),
-}
-
-/// Flags of `quarantine list`.
+/// Flags of `gaps`.
 #[derive(Args, Clone, Debug)]
-pub struct QuarantineListArgs {
-    /// Print at most N entries
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub limit: u32,
-    /// Print one JSON object per line, with the raw payload
+pub struct GapsArgs {
+    /// From when: 2025-10-03, 2025-10-03T08:24:05 (UTC), or as long ago as 30m, 6h, 7d [default: 7 days before the end]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub from: Option<i64>,
+    /// Until when [default: now]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub to: Option<i64>,
+    /// Of this source alone, named by its topic without a trailing slash
+    #[arg(long, value_name = "TOPIC")]
+    pub source: Option<String>,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// What can be done with events.
+#[derive(Clone, Debug, Subcommand)]
+pub enum EventsCommand {
+    /// List what happened, newest first
+    List(EventsListArgs),
+    /// Note that you know of an event
+    Ack(EventsAckArgs),
+}
+
+/// Flags of `events list`.
+#[derive(Args, Clone, Debug)]
+pub struct EventsListArgs {
+    /// Print at most N events
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `events ack`.
+#[derive(Args, Clone, Debug)]
+pub struct EventsAckArgs {
+    /// The event's number, as `events list` shows it
+    #[arg(value_name = "ID")]
+    pub id: i64,
 }
 
 /// Flags of `simulate`.
@@ -264,6 +309,10 @@ fn alert_name(text: &str) -> Result<String, String> {
     if is_name { Ok(text.to_owned()) } else { Err("no rule and no channel can have that name".to_owned()) }
 }
 
+fn time(text: &str) -> Result<i64, String> {
+    crate::gaps::parse_time(text, crate::clock::now_ms())
+}
+
 fn interval(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| (0.001..=86_400.0).contains(seconds));
     let seconds = seconds.ok_or("must be a number of seconds between 0.001 and 86400")?;
@@ -316,6 +365,9 @@ mod tests {
             "quarantine list --limit 3 --json",
             "alert list",
             "alert ack frost",
+            "gaps --from 7d --json",
+            "events list",
+            "events ack 3",
             "passwd list",
             "passwd add me",
         ] {
@@ -338,6 +390,9 @@ mod tests {
             "stationhub quarantine",
             "stationhub alert",
             "stationhub alert ack a/b",
+            "stationhub events",
+            "stationhub gaps --from yesterday",
+            "stationhub events ack x",
             "stationhub passwd",
             "stationhub passwd add",
             "stationhub import-mosquitto",

@@ -1,7 +1,7 @@
-//! Faults on command, for the tests of supervision: a thread that hangs, a task that panics.
+//! Faults on command, for tests: a thread that hangs, a task that panics, a database that may not grow.
 //!
 //! Only debug builds have them, and only where HUB_TEST_FAULTS names a file: each of its lines is a fault that is in force
-//! while the line stands there, `hang PLACE` or `panic PLACE`. A release build asks nothing and does nothing.
+//! while the line stands there, `hang PLACE`, `panic PLACE` or `pages NUMBER`. A release build asks nothing and does nothing.
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -42,6 +42,12 @@ mod armed {
         assert!(!is_asked("panic", place), "a fault on command");
     }
 
+    /// Returns how many pages a database may have, as if its disk had no room for more.
+    pub(crate) fn pages_max() -> Option<i64> {
+        let text = std::fs::read_to_string(file()?).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("pages "))?.parse().ok()
+    }
+
     /// Panics once its place is to.
     pub(crate) async fn panic_task(place: &str) {
         while file().is_some() {
@@ -63,10 +69,15 @@ mod armed {
     /// Does nothing.
     pub(crate) fn panic(_place: &str) {}
 
+    /// Returns that there is no bound.
+    pub(crate) fn pages_max() -> Option<i64> {
+        None
+    }
+
     /// Does nothing, for ever.
     pub(crate) async fn panic_task(_place: &str) {
         std::future::pending().await
     }
 }
 
-pub(crate) use armed::{hang, hang_task, panic, panic_task};
+pub(crate) use armed::{hang, hang_task, pages_max, panic, panic_task};

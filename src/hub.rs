@@ -29,12 +29,16 @@ use crate::http::{self, OwnersSocket, Rooms};
 use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
+use crate::maintenance::desk::Desk;
+use crate::maintenance::schedule::Schedule;
 use crate::panics;
+use crate::records::Records;
 use crate::reload::{Reload, Reloads};
 use crate::service::Service;
 use crate::settings::{HubToml, Reread};
 use crate::store::{Kept, Learnt, Queue, Reader, Settings, StoreError, Writer};
 use crate::tasks::{self, Faults, Name};
+use crate::upkeep::Upkeep;
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
 /// SQLite's busy timeout to it, and all has to end within 10 s.
@@ -154,11 +158,15 @@ async fn run_logged(config: &Config, log_file: Option<LogFile>, hub_toml: Arc<Hu
 /// The rooms that run.
 struct Hub {
     database: PathBuf,
+    queue: Arc<Queue>,
     writer: Writer,
     broker: Running,
     bridge: Option<Bridge>,
     health: Arc<Health>,
+    desk: Arc<Desk>,
+    backups: Option<Arc<Schedule>>,
     alerts: alert::Running,
+    records: Arc<Records>,
     reloads: Arc<Reloads>,
     service: Service,
     http_address: Option<String>,
@@ -198,6 +206,7 @@ impl Hub {
             synchronous: config.store.synchronous,
             batch_max: config.store.batch_max,
             quarantine_bytes_max: config.store.quarantine_bytes_max,
+            reserve_bytes: config.store.reserve_bytes,
             write_failures_max: config.health.write_failures_max,
             tap: Some(readings.0.clone()),
         };
@@ -225,6 +234,16 @@ impl Hub {
             _ => None,
         };
         let (bridge, bridged) = bridge.unzip();
+        let records = Records::new(
+            config.store.path.clone(),
+            writer.progress(),
+            queue.clone(),
+            ingest.clone(),
+            config.ingest.clock_skew_max,
+        );
+        let backups = Schedule::start(&config.store, writer.progress())
+            .map_err(|source| HubError::System { doing: "cannot start the thread of backups".to_owned(), source })?;
+        let desk = Arc::new(Desk::new(config.store.path.clone(), ingest.clone(), queue.clone()));
         let watched = Watched {
             progress: writer.progress(),
             queue: queue.clone(),
@@ -233,24 +252,29 @@ impl Hub {
             canary,
             database: config.store.path.clone(),
             bridge: bridged,
+            backups: backups.clone(),
         };
         let health = Arc::new(Health::new(watched, &config.health));
         let inside = broker.inside("stationhub-alerts", alert::USER);
         let inputs = Inputs { findings: health.findings(), readings };
         let (station, database) = (&config.station.name, &config.store.path);
-        let alerts = alert::Running::start(&config.alerts, station, database, queue, &inside, inputs).await;
+        let alerts = alert::Running::start(&config.alerts, station, database, queue.clone(), &inside, inputs).await;
         let mut reloads: Vec<Arc<dyn Reload>> = vec![hub_toml.clone()];
         reloads.extend(broker.reloads());
         reloads.push(Arc::new(RulesAnew::new(alerts.alerts(), hub_toml.reread())));
         let mut hub = Hub {
             database: config.store.path.clone(),
+            queue,
             writer,
             reloads: Reloads::new(reloads),
             broker,
             service,
             bridge,
             health,
+            desk,
+            backups,
             alerts,
+            records: Arc::new(records),
             http_address: None,
             background: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -263,7 +287,12 @@ impl Hub {
     /// Starts what watches and tells: the hub serves its clients without it, too.
     async fn start_background(&mut self, config: &Config) {
         let (health, stop) = (&self.health, &self.background);
-        let rooms = Rooms { health: health.clone(), alerts: self.alerts.alerts() };
+        let rooms = Rooms {
+            health: health.clone(),
+            alerts: self.alerts.alerts(),
+            records: self.records.clone(),
+            desk: self.desk.clone(),
+        };
         for Place { name, kind, address } in self.broker.places() {
             info!("MQTT is served on {address} (listener {name:?}, {kind})");
         }
@@ -289,6 +318,16 @@ impl Hub {
             Err(error) => warn!("{error}"),
         }
         self.watch_health(config);
+        self.keep_records(config);
+        let upkeep = Upkeep::new(config, self.queue.clone(), &self.writer.progress(), self.records.clone());
+        upkeep.start(&self.tasks, &self.background);
+    }
+
+    fn keep_records(&self, config: &Config) {
+        let (records, stop, interval) = (self.records.clone(), self.background.clone(), config.health.interval);
+        tasks::lasting(&self.tasks, Name::Part("ledger"), self.background.clone(), move || {
+            records.clone().keep(interval, stop.clone())
+        });
     }
 
     fn serve_reloads(&self) {
@@ -361,6 +400,7 @@ impl Hub {
     async fn stop(mut self, ended: Ended) -> Result<(), HubError> {
         info!("stationhub stops");
         self.service.stopping(ended.words());
+        self.backups.iter().for_each(|backups| backups.stop());
         tokio::join!(self.broker.stop_reading(), self.alerts.stop());
         let all_kept = self.broker.keep_the_last(KEEP_TIME_MAX).await;
         if let Some(bridge) = self.bridge.take() {

@@ -87,9 +87,11 @@ fn lock(what: &'static str, path: &Path, lock_file: &Path) -> Result<Lock, LockE
         }
         Err(fs4::TryLockError::Error(error)) => return Err(failed(error)),
     }
-    file.set_len(0).map_err(failed)?;
+    // Written over what is there and cut then: on a full disk, a file that was emptied first could not be filled again.
     file.rewind().map_err(failed)?;
-    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    let pid = format!("{}\n", std::process::id());
+    file.write_all(pid.as_bytes()).map_err(failed)?;
+    file.set_len(pid.len() as u64).map_err(failed)?;
     Ok(Lock { _file: file })
 }
 

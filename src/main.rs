@@ -9,12 +9,19 @@ use anyhow::Context;
 use clap::Parser;
 use stationhub::broker::auth::Auth;
 use stationhub::cli::{
-    AlertCommand, Cli, Command, ImportMosquittoArgs, PasswdCommand, QuarantineCommand, QuarantineListArgs,
+    AlertCommand, BackupArgs, Cli, Command, EventsCommand, ExportArgs, GapsArgs, ImportArgs, ImportMosquittoArgs,
+    PasswdCommand, QuarantineCommand, QuarantineListArgs,
 };
+use stationhub::clock::now_ms;
 use stationhub::config::{Config, Flags};
 use stationhub::http::client::{ClientError, Colours};
+use stationhub::maintenance::MaintenanceError;
+use stationhub::maintenance::export::Output;
+use stationhub::maintenance::quarantine::What;
+use stationhub::maintenance::whole::Replace;
 use stationhub::store::Reader;
-use stationhub::{http, hub, import_mosquitto, lock, passwd, simulate, store};
+use stationhub::store::export::Wanted;
+use stationhub::{gaps, http, hub, lock, maintenance, passwd, records, simulate, store};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +40,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Simulate(args)) => return finish(play(args.into())),
-        Some(Command::ImportMosquitto(args)) => return finish(import(&args)),
+        Some(Command::ImportMosquitto(args)) => return finish(import_mosquitto(&args)),
         _ => {}
     }
     let config = match Config::load(&cli.flags(), std::env::vars_os()) {
@@ -50,7 +57,13 @@ fn main() -> ExitCode {
         Some(Command::Check(_)) => check(&config),
         Some(Command::Status(args)) => status(&config, args.json).unwrap_or_else(|error| finish(Err(error))),
         Some(Command::Alert(command)) => finish(alert(&config, command)),
-        Some(Command::Quarantine(QuarantineCommand::List(args))) => finish(quarantine(&config, &args)),
+        Some(Command::Quarantine(command)) => finish(quarantine(&config, command)),
+        Some(Command::Backup(args)) => finish(backup(&config, &args)),
+        Some(Command::Export(args)) => finish(export(&config, args)),
+        Some(Command::Doctor) => doctor(&config).unwrap_or_else(|error| finish(Err(error))),
+        Some(Command::Import(args)) => finish(import(&config, &args)),
+        Some(Command::Gaps(args)) => finish(missing(&config, args)),
+        Some(Command::Events(command)) => finish(events(&config, &command)),
         Some(Command::Passwd(command)) => finish(users(config, command)),
         Some(Command::Simulate(_) | Command::ImportMosquitto(_)) => ExitCode::SUCCESS,
     }
@@ -169,6 +182,42 @@ fn alert(config: &Config, command: AlertCommand) -> anyhow::Result<()> {
     }
 }
 
+/// Prints which readings are missing, from the database alone: the hub need not run.
+fn missing(config: &Config, args: GapsArgs) -> anyhow::Result<()> {
+    let database = &config.store.path;
+    let is_alive = runtime()?.block_on(http::status(database)).is_ok();
+    let question = records::Question { from_ms: args.from, to_ms: args.to, source: args.source };
+    let query = question.query(now_ms(), is_alive)?;
+    let report = Reader::open(database)
+        .and_then(|reader| reader.gaps(&query))
+        .with_context(|| format!("{}", database.display()))?;
+    if args.json {
+        return print_line(&serde_json::to_string(&report)?);
+    }
+    print_line(&gaps::in_words(&report))
+}
+
+fn events(config: &Config, command: &EventsCommand) -> anyhow::Result<()> {
+    let database = &config.store.path;
+    match command {
+        EventsCommand::List(args) => {
+            let listed = Reader::open(database)
+                .and_then(|reader| reader.events(args.limit))
+                .with_context(|| format!("{}", database.display()))?;
+            print_line(&if args.json { serde_json::to_string(&listed)? } else { records::in_words(&listed) })
+        }
+        EventsCommand::Ack(args) => match runtime()?.block_on(http::acknowledge_event(database, args.id)) {
+            Err(ClientError::NotRunning { .. }) => {
+                let _locked = lock::take_database(database)?;
+                let is_known = store::acknowledge_event(database, args.id)?;
+                anyhow::ensure!(is_known, records::RecordsError::Unknown(args.id));
+                print_line(&format!("event {} is acknowledged", args.id))
+            }
+            answer => print_line(&answer?),
+        },
+    }
+}
+
 /// Colours are for a terminal that knows them, unless NO_COLOR is set to anything (https://no-color.org).
 fn colours() -> Colours {
     let says = |name| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -186,11 +235,62 @@ fn users(config: Config, command: PasswdCommand) -> anyhow::Result<()> {
     if said.is_empty() { Ok(()) } else { print_line(&said) }
 }
 
-fn import(args: &ImportMosquittoArgs) -> anyhow::Result<()> {
-    print_line(import_mosquitto::run(&args.conf, &args.out, args.force)?.trim_end())
+fn import_mosquitto(args: &ImportMosquittoArgs) -> anyhow::Result<()> {
+    print_line(stationhub::import_mosquitto::run(&args.conf, &args.out, args.force)?.trim_end())
 }
 
-fn quarantine(config: &Config, args: &QuarantineListArgs) -> anyhow::Result<()> {
+fn backup(config: &Config, args: &BackupArgs) -> anyhow::Result<()> {
+    let replace = Replace::where_forced(args.force);
+    print_line(&maintenance::backup::run(&config.store.path, &args.file, replace).map_err(in_its_words)?)
+}
+
+fn export(config: &Config, args: ExportArgs) -> anyhow::Result<()> {
+    let output = args.out.map_or(Output::Stdout, |path| Output::File(path, Replace::where_forced(args.force)));
+    let wanted = Wanted { kind: args.table, from: args.from, to: args.to, source: args.source };
+    maintenance::export::run(&config.store.path, &wanted, args.format, &output).map_err(in_its_words)
+}
+
+/// Takes an error whose words name their cause already.
+fn in_its_words(error: MaintenanceError) -> anyhow::Error {
+    anyhow::Error::msg(error.to_string())
+}
+
+fn doctor(config: &Config) -> anyhow::Result<ExitCode> {
+    let colours = colours();
+    let (mut printed, mut is_well) = (Ok(()), true);
+    runtime()?.block_on(maintenance::doctor::run(config, |finding| {
+        is_well &= !finding.is_failing();
+        if printed.is_ok() {
+            printed = print_line(&finding.in_words(colours));
+        }
+    }));
+    printed?;
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+fn import(config: &Config, args: &ImportArgs) -> anyhow::Result<()> {
+    let report = runtime()?.block_on(maintenance::import::run(config, &args.file)).map_err(in_its_words)?;
+    print_line(report.trim_end())
+}
+
+fn quarantine(config: &Config, command: QuarantineCommand) -> anyhow::Result<()> {
+    let (what, which) = match command {
+        QuarantineCommand::List(args) => return quarantine_list(config, &args),
+        QuarantineCommand::Show(args) => {
+            let message = maintenance::quarantine::show(&config.store.path, args.id).map_err(in_its_words)?;
+            if args.raw {
+                return std::io::stdout().write_all(&message.payload).context("cannot print");
+            }
+            return print_line(&maintenance::quarantine::in_words(&message));
+        }
+        QuarantineCommand::Replay(args) => (What::Replay, args.into()),
+        QuarantineCommand::Drop(args) => (What::Drop, args.into()),
+    };
+    let said = runtime()?.block_on(maintenance::quarantine::run(config, what, which)).map_err(in_its_words)?;
+    print_line(&said)
+}
+
+fn quarantine_list(config: &Config, args: &QuarantineListArgs) -> anyhow::Result<()> {
     let listed = Reader::open(&config.store.path)
         .and_then(|reader| reader.quarantine(args.limit))
         .with_context(|| format!("{}", config.store.path.display()))?;

@@ -167,27 +167,44 @@ pub enum Sample {
 
 /// What the hub noted about a reading's time; kept beside it, never instead of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Marks(u8);
+pub struct Marks {
+    bits: u8,
+    /// Where the hub's clock is not to be trusted: how far it is ahead of the time since the boot, milliseconds.
+    offset_ms: i64,
+}
 
 impl Marks {
     /// The sensor sent no time: the hub's receive time stands in its place.
-    pub const TIME_MISSING: Marks = Marks(1);
+    pub const TIME_MISSING: Marks = Marks { bits: 1, offset_ms: 0 };
     /// The sensor's time is further from the hub's clock than `ingest.clock_skew_max_s`.
-    pub const TIME_SKEWED: Marks = Marks(2);
+    pub const TIME_SKEWED: Marks = Marks { bits: 2, offset_ms: 0 };
+    const CLOCK_UNTRUSTED: u8 = 4;
+
+    /// Marks a reading that came while the hub's clock was not to be trusted; `offset_ms` is how far that is ahead of the
+    /// time since the boot.
+    pub fn clock_untrusted(offset_ms: i64) -> Marks {
+        Marks { bits: Marks::CLOCK_UNTRUSTED, offset_ms }
+    }
+
+    /// Returns how far the hub's clock was ahead of the time since the boot, where it was not to be trusted, milliseconds.
+    pub fn untrusted_offset_ms(self) -> Option<i64> {
+        (self.bits & Marks::CLOCK_UNTRUSTED != 0).then_some(self.offset_ms)
+    }
 
     /// Returns these marks and `other` together.
     pub fn with(self, other: Marks) -> Marks {
-        Marks(self.0 | other.0)
+        let offset_ms = if other.untrusted_offset_ms().is_some() { other.offset_ms } else { self.offset_ms };
+        Marks { bits: self.bits | other.bits, offset_ms }
     }
 
     /// Tells whether every mark of `other` is set.
     pub fn has(self, other: Marks) -> bool {
-        self.0 & other.0 == other.0
+        self.bits & other.bits == other.bits
     }
 
     /// Returns the value of the database column, `None` where there is nothing to note.
     pub fn column(self) -> Option<u8> {
-        (self.0 != 0).then_some(self.0)
+        (self.bits != 0).then_some(self.bits)
     }
 }
 

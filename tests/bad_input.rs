@@ -125,9 +125,11 @@ fn what_is_merely_unusual_is_taken() {
     let unknown = r#"{"utc":1759479846,"battery":[3.7],"temperature":1,"id":99,"a":{"b":null}}"#;
     let expected = vec![Integer(1_759_479_846), Real(1.0), Null, Null, Null];
     assert_eq!(stored(WEATHER, unknown, &mut client), expected, "unknown fields");
-    for topic in ["weathermeters", "weathermeters/", "a/weathermeters", "a/weathermeters/b/c"] {
+    for (utc, topic) in
+        (1_759_479_847..).zip(["weathermeters", "weathermeters/", "a/weathermeters", "a/weathermeters/b/c"])
+    {
         let before = site.weather_count();
-        client.publish_through(topic, br#"{"utc":1759479847}"#, 1);
+        client.publish_through(topic, format!(r#"{{"utc":{utc}}}"#).as_bytes(), 1);
         assert_eq!(site.weather_count(), before + 1, "{topic}");
     }
     let before = site.weather_count();

@@ -60,6 +60,7 @@ impl Hub {
             synchronous: config.store.synchronous,
             batch_max: config.store.batch_max,
             quarantine_bytes_max: config.store.quarantine_bytes_max,
+            reserve_bytes: config.store.reserve_bytes,
             write_failures_max: 10,
             tap: None,
         };

@@ -56,7 +56,7 @@ fn a_write_that_hangs_is_told_before_it_has_failed() {
 fn a_heartbeat_that_is_not_written_is_told() {
     let site = often("write_silence_s = 1\n");
     let hub = with_faults(&site);
-    wait_for("a heartbeat", SOON, || site.number("SELECT count(*) FROM heartbeat") == 1);
+    wait_for("a heartbeat", SOON, || site.number("SELECT count(*) FROM run") == 1);
     fs::write(site.file("faults"), "panic heartbeat\n").unwrap();
     wait_told(&site, &hub, 0, "store.heartbeat", &["heartbeat"], PATIENTLY);
     assert_eq!(healthz(&hub, "store.heartbeat").0, 503);

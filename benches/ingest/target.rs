@@ -87,10 +87,22 @@ impl Server {
 
     /// Starts the hub as [`Self::hub`] does, with a `hub.toml` of its own.
     pub(crate) fn hub_with(binary: &Path, place: &Path, slow: Option<&SlowSync>, config: &str) -> Result<Self> {
+        Self::hub_on(binary, place, slow, config, None)
+    }
+
+    /// Starts the hub as [`Self::hub_with`] does, on a database that is there, or else on a new one.
+    pub(crate) fn hub_on(
+        binary: &Path,
+        place: &Path,
+        slow: Option<&SlowSync>,
+        config: &str,
+        db: Option<&Path>,
+    ) -> Result<Self> {
         let dir = TempDir::with_prefix_in("hub-", place)?;
         let at = |name: &str| dir.path().join(name);
         fs::write(at("hub.toml"), config)?;
-        let (db, ready, log) = (at("weather_data.db"), at("ready.json"), at("hub.log"));
+        let (ready, log) = (at("ready.json"), at("hub.log"));
+        let db = db.map_or_else(|| Ok(at("weather_data.db")), Path::canonicalize)?;
         let mut command = Command::new(binary);
         // The benchmark's own setting, in which the hub would see a key of its configuration.
         command.env_remove("STATIONHUB_BIN");

@@ -374,7 +374,6 @@ impl Inbound {
 impl Drop for Inbound {
     /// What the store's queue had no room for is lost with its connection where the client will not send it again.
     fn drop(&mut self) {
-        let lost = self.jobs.iter().filter(|job| job.ticket.is_none()).count();
-        self.broker.queue.count_lost(lost);
+        self.broker.queue.count_lost(self.jobs.iter().filter(|job| job.ticket.is_none()));
     }
 }

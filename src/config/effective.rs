@@ -24,6 +24,17 @@ impl Config {
         text.string("synchronous", self.store.synchronous.name());
         text.line("batch_max", self.store.batch_max);
         text.line("quarantine_bytes_max", self.store.quarantine_bytes_max);
+        text.line("reserve_bytes", self.store.reserve_bytes);
+        text.section("store.retention");
+        let days = |age: Option<Duration>| age.unwrap_or_default().as_secs() / 86_400;
+        text.line("raw_days", days(self.store.retention.raw));
+        text.line("quarantine_days", days(self.store.retention.quarantine));
+        text.section("store.backup");
+        if let Some(directory) = &self.store.backup.directory {
+            text.path("directory", directory);
+        }
+        text.line("every_hours", self.store.backup.every.unwrap_or_default().as_secs() / 3_600);
+        text.line("keep", self.store.backup.keep);
 
         text.section("health");
         text.seconds("interval_s", self.health.interval);

@@ -5,6 +5,7 @@
 
 mod alerting;
 pub mod alerts;
+mod backup;
 mod bridge;
 mod changes;
 mod channels;
@@ -31,6 +32,7 @@ use crate::reading::Kind;
 
 pub use self::alerting::is_name as is_alert_name;
 pub use self::alerts::Alerts;
+pub use self::backup::Backup;
 pub use self::bridge::{Bridge, BridgeTls, Password, Protocol};
 pub(crate) use self::effective::quoted;
 pub use self::error::{ConfigErrors, Problem};
@@ -186,6 +188,21 @@ pub struct Store {
     pub batch_max: usize,
     /// Bytes of raw payloads that the quarantine keeps.
     pub quarantine_bytes_max: u64,
+    /// Bytes kept back on the disk for when it is full.
+    pub reserve_bytes: u64,
+    /// How long rows are kept.
+    pub retention: Retention,
+    /// The backups that the hub makes by itself.
+    pub backup: Backup,
+}
+
+/// Section `[store.retention]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// How long raw readings are kept; `None` for ever.
+    pub raw: Option<Duration>,
+    /// How long messages stay in quarantine, where its size lets them; `None` for ever.
+    pub quarantine: Option<Duration>,
 }
 
 /// SQLite's `synchronous`.

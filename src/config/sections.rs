@@ -10,10 +10,13 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::Synchronous;
+use super::backup::backup;
 use super::error::Problem;
 use super::listeners::{self, ADDRESS, Bus};
 use super::reader::Reader;
-use super::{Broker, Flags, Health, Http, Ingest, Limits, Log, Pattern, Route, SourceSilence, Station, Stats, Store};
+use super::{
+    Broker, Flags, Health, Http, Ingest, Limits, Log, Pattern, Retention, Route, SourceSilence, Station, Stats, Store,
+};
 use crate::reading::Kind;
 use crate::topic::valid_filter;
 
@@ -26,9 +29,21 @@ const SOURCE_SECTIONS_MAX: usize = 100;
 
 /// Accepts the names of all sections.
 pub(super) fn accept(reader: &mut Reader) {
-    for section in
-        ["station", "broker", "broker.limits", "ingest", "store", "health", "stats", "bridge", "alerts", "http", "log"]
-    {
+    for section in [
+        "station",
+        "broker",
+        "broker.limits",
+        "ingest",
+        "store",
+        "store.retention",
+        "store.backup",
+        "health",
+        "stats",
+        "bridge",
+        "alerts",
+        "http",
+        "log",
+    ] {
         reader.section(section);
     }
 }
@@ -177,7 +192,19 @@ pub(super) fn store(reader: &mut Reader, base: &Path) -> Store {
             .unwrap_or(Synchronous::Full),
         batch_max: reader.size("store.batch_max", 1..=10_000).unwrap_or(512),
         quarantine_bytes_max: reader.whole("store.quarantine_bytes_max", 64 * KIB..=1_024 * GIB).unwrap_or(67_108_864),
+        reserve_bytes: reader.whole("store.reserve_bytes", 0..=GIB).unwrap_or(16_777_216),
+        retention: Retention {
+            raw: days(reader, "store.retention.raw_days"),
+            quarantine: days(reader, "store.retention.quarantine_days"),
+        },
+        backup: backup(reader, base),
     }
+}
+
+/// Reads an age in days, up to a hundred years; `None` for 0, which stands for ever.
+fn days(reader: &mut Reader, key: &str) -> Option<Duration> {
+    let days = reader.whole(key, 0..=36_525)?;
+    (days > 0).then(|| Duration::from_secs(days * DAY_S))
 }
 
 pub(super) fn health(reader: &mut Reader) -> Health {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::backup;
 use super::bridge::{self, BridgeReport};
 use super::clock::{self, ClockReport};
 use super::disk::{self, Sizes};
@@ -14,17 +15,21 @@ use super::memory::{self, Memory};
 use super::share::{self, Share};
 use super::silence::{self, Sources};
 use super::{heartbeat, look};
+use crate::maintenance::schedule::BackupReport;
+use crate::store::RoomReport;
 
 /// The ids of all checks.
-pub const CHECKS: [&str; 16] = [
+pub const CHECKS: [&str; 18] = [
     "broker.round_trip",
     "store.write",
     "store.heartbeat",
     "store.read",
+    "store.corrupt",
     "store.queue",
     "store.disk",
     "store.wal",
     "store.directory",
+    "store.backup",
     "ingest.silence",
     "ingest.quarantine",
     "clock.synchronised",
@@ -62,6 +67,8 @@ pub struct Snapshot {
     pub lost: u64,
     /// Whether the database can be read.
     pub readable: Result<(), String>,
+    /// The event of a damaged database that nobody has acknowledged: its number, and what happened.
+    pub corruption: Option<(i64, String)>,
     /// Whether the database's directory can be written.
     pub directory_writable: bool,
     /// How long ago the last heartbeat was written.
@@ -70,6 +77,8 @@ pub struct Snapshot {
     pub sizes: Sizes,
     /// When the disk will be full; `None` where that is not known, or never.
     pub full_in: Option<Duration>,
+    /// What the writer does about a full disk.
+    pub room: RoomReport,
     /// The programs that have the database open, where its log is too large.
     pub holders: Vec<String>,
     /// What came in lately.
@@ -82,6 +91,8 @@ pub struct Snapshot {
     pub memory: Memory,
     /// The bridge, where there is one.
     pub bridge: Option<BridgeReport>,
+    /// The backups, where the hub makes them by itself.
+    pub backup: Option<BackupReport>,
 }
 
 /// What the configuration says about health.
@@ -208,10 +219,12 @@ pub fn verdict(snapshot: &Snapshot, thresholds: Thresholds) -> Vec<Issue> {
         write(snapshot, thresholds)
             .or_else(|| heartbeat::verdict(snapshot.heartbeat_age, thresholds.heartbeat_age_max)),
         read(snapshot),
+        corrupt(snapshot),
         queue(snapshot),
-        disk::space(snapshot.sizes, snapshot.full_in, thresholds.disk_free_bytes_min),
+        disk::space(snapshot.sizes, snapshot.full_in, thresholds.disk_free_bytes_min, snapshot.room),
         disk::wal(snapshot.sizes, thresholds.wal_bytes_max, &snapshot.holders),
         directory(snapshot),
+        backup::verdict(snapshot.backup.as_ref()),
         silence::verdict(&snapshot.sources.silent),
         share::verdict(snapshot.share),
         memory::verdict(snapshot.memory, thresholds.memory_bytes_max),
@@ -261,6 +274,17 @@ fn read(snapshot: &Snapshot) -> Option<Issue> {
         look::READ_TIME_MAX.as_secs()
     );
     Some(Issue { id: "store.read", severity: Severity::Degraded, text })
+}
+
+fn corrupt(snapshot: &Snapshot) -> Option<Issue> {
+    let (id, text) = snapshot.corruption.as_ref()?;
+    Some(Issue {
+        id: "store.corrupt",
+        severity: Severity::Degraded,
+        text: format!(
+            "{text}; look after the disk, it may be failing, and say that you know with `stationhub events ack {id}`"
+        ),
+    })
 }
 
 fn queue(snapshot: &Snapshot) -> Option<Issue> {
@@ -313,16 +337,19 @@ mod tests {
             queue_bytes_max: 100,
             lost: 0,
             readable: Ok(()),
+            corruption: None,
             directory_writable: true,
             heartbeat_age: Duration::from_secs(70),
             sizes: Sizes { free: Some(1 << 40), database: 1 << 30, wal: 1 << 22 },
             full_in: None,
+            room: RoomReport::default(),
             holders: Vec::new(),
             share: Share { readings: 24, quarantined: 0 },
             sources: Sources::default(),
             clock: ClockReport::default(),
             memory: Memory { resident_bytes: Some(1 << 24), bound_bytes: None },
             bridge: None,
+            backup: None,
         }
     }
 

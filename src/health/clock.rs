@@ -24,6 +24,8 @@ pub struct ClockReport {
     pub unsynchronised_for: Option<Duration>,
     /// How far it was set lately, milliseconds, forward where positive.
     pub stepped_ms: Option<i64>,
+    /// The same, where that was seen by this look.
+    pub just_stepped_ms: Option<i64>,
 }
 
 /// Watches the wall clock.
@@ -49,6 +51,7 @@ impl ClockWatch {
         if u128::from(step_ms.unsigned_abs()) >= STEP_MIN.as_millis() {
             self.step = Some((step_ms, now.at));
         }
+        let just_stepped_ms = self.step.filter(|(_, seen)| *seen == now.at).map(|(step_ms, _)| step_ms);
         self.last = now;
         let told_max = self.interval * STEP_TOLD_INTERVALS;
         self.step = self.step.filter(|(_, seen)| now.at.saturating_duration_since(*seen) < told_max);
@@ -61,8 +64,15 @@ impl ClockWatch {
             synchronised,
             unsynchronised_for: unsynchronised_for.filter(|time| *time >= self.interval * UNSYNCHRONISED_INTERVALS),
             stepped_ms: self.step.map(|(step_ms, _)| step_ms),
+            just_stepped_ms,
         }
     }
+}
+
+/// Says how far the clock was set.
+pub(super) fn step_in_words(step_ms: i64) -> String {
+    let way = if step_ms > 0 { "forward" } else { "back" };
+    format!("the clock was set {way} by {}", span(step_ms.unsigned_abs() / 1_000))
 }
 
 /// Returns what is wrong with the clock.
@@ -76,11 +86,10 @@ pub(super) fn verdict(clock: ClockReport) -> impl Iterator<Item = Issue> {
         Issue { id: "clock.synchronised", severity: Severity::Degraded, text }
     });
     let stepped = clock.stepped_ms.map(|step_ms| {
-        let way = if step_ms > 0 { "forward" } else { "back" };
         let text = format!(
-            "the clock was set {way} by {}: times of readings before and after do not fit together; nothing is to be done \
+            "{}: times of readings before and after do not fit together; nothing is to be done \
              where that was its first synchronisation after the start",
-            span(step_ms.unsigned_abs() / 1_000)
+            step_in_words(step_ms)
         );
         Issue { id: "clock.step", severity: Severity::Degraded, text }
     });

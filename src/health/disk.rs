@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::bridge::{size, span};
 use super::checks::{Issue, Severity};
+use crate::store::{RoomReport, Stage};
 
 /// Growth is measured over this time at least, and at most.
 pub(super) const GROWTH_TIME_MIN: Duration = Duration::from_secs(3_600);
@@ -63,23 +64,46 @@ impl Growth {
 }
 
 /// Returns what is wrong with the free space.
-pub(super) fn space(sizes: Sizes, full_in: Option<Duration>, free_bytes_min: u64) -> Option<Issue> {
-    let free = sizes.free?;
-    let soon = full_in.filter(|time| *time <= FULL_SOON);
-    if free >= free_bytes_min && soon.is_none() {
+pub(super) fn space(sizes: Sizes, full_in: Option<Duration>, free_bytes_min: u64, room: RoomReport) -> Option<Issue> {
+    let little = sizes.free.is_some_and(|free| free < free_bytes_min);
+    let soon = full_in.is_some_and(|time| time <= FULL_SOON);
+    if !little && !soon && room.stage == Stage::Ample {
         return None;
     }
-    let outlook = match full_in {
-        Some(time) => format!("at the present rate it is full in {}", span(time.as_secs())),
-        None => "how fast it fills is not known yet".to_owned(),
+    let outlook = match (room.stage, full_in) {
+        (Stage::Ample, Some(time)) => format!("at the present rate it is full in {}", span(time.as_secs())),
+        (Stage::Ample, None) => "how fast it fills is not known yet".to_owned(),
+        (Stage::Tight, _) => format!(
+            "it counts as full, the database does not grow any more, and {} rows were dropped for readings to take their place",
+            room.dropped
+        ),
+        (Stage::Out, _) => "it is full, nothing can be spared any more, and readings wait unacked".to_owned(),
     };
     let text = format!(
         "{} are free on the database's disk ({} of it are the database): {outlook}; make room: once it is full, nothing is \
          stored and readings at QoS 0 are lost",
-        size(free),
+        sizes.free.map_or_else(|| "an unknown number of bytes".to_owned(), size),
         size(sizes.database + sizes.wal)
     );
-    Some(Issue { id: "store.disk", severity: Severity::Degraded, text })
+    let severity = if room.stage == Stage::Out { Severity::Failing } else { Severity::Degraded };
+    Some(Issue { id: "store.disk", severity, text })
+}
+
+/// Remembers whether it was told that the disk fills.
+#[derive(Debug, Default)]
+pub(super) struct Warned(bool);
+
+impl Warned {
+    /// Returns an event where the warning begins, or is over. What the writer does about a full disk it notes itself.
+    pub(super) fn look(&mut self, issues: &[Issue]) -> Option<String> {
+        let issue = issues.iter().find(|issue| issue.id == "store.disk");
+        let before = std::mem::replace(&mut self.0, issue.is_some());
+        match issue {
+            Some(issue) if !before => Some(issue.text.clone()),
+            None if before => Some("the disk has enough room again".to_owned()),
+            _ => None,
+        }
+    }
 }
 
 /// Returns what is wrong with the write-ahead log; `holders` are the programs that have the database open.
@@ -140,14 +164,29 @@ mod tests {
 
     #[test]
     fn little_space_is_told_and_so_is_a_disk_that_is_full_in_a_week() {
-        assert_eq!(space(sizes(100, 1), None, 100), None);
-        assert_eq!(space(Sizes { free: None, ..sizes(0, 0) }, None, 100), None, "not known");
-        let told = space(sizes(99, 1), None, 100).unwrap();
+        let ample = RoomReport::default();
+        assert_eq!(space(sizes(100, 1), None, 100, ample), None);
+        assert_eq!(space(Sizes { free: None, ..sizes(0, 0) }, None, 100, ample), None, "not known");
+        let told = space(sizes(99, 1), None, 100, ample).unwrap();
         assert!(told.text.contains("99 bytes are free") && told.text.contains("not known yet"), "{}", told.text);
         let soon = Some(Duration::from_secs(6 * 86_400));
-        let told = space(sizes(GIB, 5 * GIB), soon, 100).unwrap();
+        let told = space(sizes(GIB, 5 * GIB), soon, 100, ample).unwrap();
         assert!(told.text.contains("full in 6 days") && told.text.contains("5120 MiB of it"), "{}", told.text);
-        assert_eq!(space(sizes(GIB, GIB), Some(Duration::from_secs(8 * 86_400)), 100), None);
+        assert_eq!(space(sizes(GIB, GIB), Some(Duration::from_secs(8 * 86_400)), 100, ample), None);
+    }
+
+    #[test]
+    fn each_stage_of_a_full_disk_is_told_and_what_begins_and_ends_is_an_event_once() {
+        let mut warned = Warned::default();
+        let told = |stage, dropped| space(sizes(GIB, 1), None, 100, RoomReport { stage, reserve_bytes: 1, dropped });
+        let tight = told(Stage::Tight, 7).unwrap();
+        assert!(tight.severity == Severity::Degraded && tight.text.contains("7 rows were dropped"), "{}", tight.text);
+        let out = told(Stage::Out, 7).unwrap();
+        assert!(out.severity == Severity::Failing && out.text.contains("wait unacked"), "{}", out.text);
+        assert_eq!(warned.look(&[]), None);
+        assert_eq!(warned.look(std::slice::from_ref(&tight)), Some(tight.text.clone()));
+        assert_eq!(warned.look(&[out]), None);
+        assert!(warned.look(&[]).is_some() && warned.look(&[]).is_none());
     }
 
     #[test]

@@ -13,7 +13,8 @@ use rustix::fs::{Access, access, statvfs};
 use super::disk::Sizes;
 use super::memory::{self, Memory};
 use crate::lock;
-use crate::store::Reader;
+use crate::store::error::Class;
+use crate::store::{Reader, StoreError};
 
 /// How long a fresh connection may take to read the database.
 pub(super) const READ_TIME_MAX: Duration = Duration::from_secs(1);
@@ -32,6 +33,8 @@ const TIMESYNC: &str = "/run/systemd/timesync";
 pub(super) struct Seen {
     /// Whether the database can be read.
     pub(super) readable: Result<(), String>,
+    /// Whether it cannot because it is damaged.
+    pub(super) is_damaged: bool,
     /// Whether its directory can be written.
     pub(super) directory_writable: bool,
     pub(super) sizes: Sizes,
@@ -56,6 +59,7 @@ impl Default for Seen {
     fn default() -> Seen {
         Seen {
             readable: Ok(()),
+            is_damaged: false,
             directory_writable: true,
             sizes: Sizes::default(),
             holders: Vec::new(),
@@ -82,8 +86,10 @@ pub(super) fn look_at(database: &Path, wal_bytes_max: u64) -> Seen {
     };
     let free = statvfs(directory).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     let sizes = Sizes { free, database: size_of(database), wal: size_of(&beside("-wal")) };
+    let read = read(database);
     Seen {
-        readable: read(database),
+        is_damaged: read.as_ref().is_err_and(|error| error.class() == Class::Corrupt),
+        readable: read.map_err(|error| error.to_string()).and_then(in_time).and_then(|()| may_be_read(database)),
         directory_writable: access(directory, Access::WRITE_OK).is_ok(),
         sizes,
         holders: if sizes.wal >= wal_bytes_max { holders(&beside("-shm")) } else { Vec::new() },
@@ -100,12 +106,19 @@ pub(super) fn writes_of_thread(thread: i32) -> u64 {
     writes.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
-fn read(database: &Path) -> Result<(), String> {
+/// Tells whether the hub may read the file: SQLite may read through a descriptor that it has from before, and to open the file
+/// here would end its locks.
+fn may_be_read(database: &Path) -> Result<(), String> {
+    access(database, Access::READ_OK).map_err(|error| format!("the hub may not read the file: {error}"))
+}
+
+/// Reads a row by a fresh connection; returns how long that took.
+fn read(database: &Path) -> Result<Duration, StoreError> {
     let start = Instant::now();
-    // SQLite may read through a descriptor that it has from before; to open the file here would end its locks.
-    access(database, Access::READ_OK).map_err(|error| format!("the hub may not read the file: {error}"))?;
-    Reader::open(database).and_then(|reader| reader.probe()).map_err(|error| error.to_string())?;
-    let took = start.elapsed();
+    Reader::open(database)?.probe().map(|()| start.elapsed())
+}
+
+fn in_time(took: Duration) -> Result<(), String> {
     if took > READ_TIME_MAX {
         return Err(format!("a fresh connection took {} ms to read one row", took.as_millis()));
     }
@@ -145,11 +158,16 @@ impl TimeService {
         TimeService { interval, asked: None }
     }
 
+    /// Returns whether the clock is synchronised, where that can be told without asking a program.
+    pub(super) fn at_once() -> Option<bool> {
+        let made = Path::new(TIMESYNC);
+        made.is_dir().then(|| made.join("synchronized").exists())
+    }
+
     /// Returns whether the clock is synchronised; `None` where the system does not say.
     pub(super) fn synchronised(&mut self) -> Option<bool> {
-        let made = Path::new(TIMESYNC);
-        if made.is_dir() {
-            return Some(made.join("synchronized").exists());
+        if let Some(said) = TimeService::at_once() {
+            return Some(said);
         }
         // To ask starts a program or two, which costs a small machine more than all other checks.
         if let Some((at, answer)) = self.asked {

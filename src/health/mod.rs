@@ -7,11 +7,13 @@
 //! A look costs a message through the router and a fresh connection to the database. So those who ask at once are answered
 //! from one look, and so are those who ask within half a second; what is merely counted is always fresh.
 
+mod backup;
 pub mod bridge;
 pub mod checks;
 pub mod clock;
 pub mod disk;
 mod heartbeat;
+mod ledger;
 mod look;
 pub mod memory;
 pub mod share;
@@ -32,7 +34,7 @@ use tracing::{info, warn};
 use self::bridge::{Backlog, BridgeReport, Bridged, Rates};
 use self::checks::{Findings, Issue, Snapshot, Status, Thresholds};
 use self::clock::ClockWatch;
-use self::disk::Growth;
+use self::disk::{Growth, Warned};
 use self::look::{Seen, TimeService};
 use self::memory::Memory;
 use self::share::{Share, Window};
@@ -46,8 +48,8 @@ use crate::clock::Moment;
 use crate::config::{self, SourceSilence};
 use crate::histogram::Counted;
 use crate::ingest::Ingest;
-use crate::store::Progress;
-use crate::store::Queue;
+use crate::maintenance::schedule::{BackupReport, Schedule};
+use crate::store::{Progress, Queue, RoomReport, WearReport};
 use crate::tasks::{self, Name};
 
 /// How long the canary, and a look at the machine, may take.
@@ -58,6 +60,11 @@ const LOOK_AGE_MAX: Duration = Duration::from_millis(500);
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(10);
 /// How soon it is looked at the sources again, at the earliest.
 const SILENCE_LOOK_INTERVAL_MIN: Duration = Duration::from_millis(250);
+
+/// Asks whether the machine's clock is synchronised; `None` where the system does not say.
+pub fn is_clock_synchronised() -> Option<bool> {
+    TimeService::new(LOOK_INTERVAL_MAX).synchronised()
+}
 
 /// What health looks at.
 pub struct Watched {
@@ -75,6 +82,8 @@ pub struct Watched {
     pub database: PathBuf,
     /// The bridge, where there is one.
     pub bridge: Option<Bridged>,
+    /// The backups, where the hub makes them by itself.
+    pub backups: Option<Arc<Schedule>>,
 }
 
 /// The health of the running hub.
@@ -122,6 +131,10 @@ pub struct Report {
     pub disk_free_bytes: Option<u64>,
     /// When it will be used up, seconds; `None` where that is not known yet, or nothing grows.
     pub disk_full_in_s: Option<u64>,
+    /// What the writer does about a full disk.
+    pub room: RoomReport,
+    /// What was written to the disk.
+    pub written: WearReport,
     /// The size of the database, bytes.
     pub database_bytes: u64,
     /// The size of its write-ahead log, bytes.
@@ -140,6 +153,8 @@ pub struct Report {
     pub figures: Figures,
     /// The bridge; `None` where nothing goes upstream.
     pub bridge: Option<BridgeReport>,
+    /// The backups; `None` where the hub makes none by itself.
+    pub backup: Option<BackupReport>,
     /// Times in buckets, for the metrics.
     #[serde(skip)]
     pub times: Times,
@@ -167,6 +182,9 @@ impl Health {
             wal_bytes_max: settings.wal_bytes_max,
             memory_bytes_max: settings.memory_bytes_max,
         };
+        if let Some(said) = TimeService::at_once() {
+            watched.ingest.trust().note(Some(said));
+        }
         let start = Moment::now();
         let past = Past {
             rates: Rates::begin(start.at),
@@ -217,6 +235,8 @@ impl Health {
             broker_round_trip_us: snapshot.round_trip.as_ref().ok().copied().map(micros),
             disk_free_bytes: snapshot.sizes.free,
             disk_full_in_s: snapshot.full_in.map(|time| time.as_secs()),
+            room: self.watched.progress.room.report(),
+            written: self.watched.progress.wear.report(),
             database_bytes: snapshot.sizes.database,
             wal_bytes: snapshot.sizes.wal,
             heartbeat_age_s: snapshot.heartbeat_age.as_secs(),
@@ -226,6 +246,7 @@ impl Health {
             sources: snapshot.sources.listed.clone(),
             figures: self.figures(),
             bridge: bridge.map(|(bridge, seen)| bridge.counted_anew(seen)),
+            backup: snapshot.backup.clone(),
             times: Times {
                 ack: self.watched.counters.ack_latency.counted(),
                 commit: self.watched.progress.commit_time.counted(),
@@ -233,17 +254,25 @@ impl Health {
         }
     }
 
-    /// Looks at everything every [`LOOK_INTERVAL_MAX`], or `interval` where that is shorter, and as soon as a source falls
+    /// Looks at everything every 10 s, or every `interval` where that is shorter, and as soon as a source falls
     /// silent. Logs what is wrong when it begins and every `interval` while it lasts, and what is over.
     pub async fn watch(&self, interval: Duration, stop: CancellationToken) {
         let mut telling = Telling::begin(interval);
+        let mut warned = Warned::default();
         let mut silent = 0;
+        // Whether the clock is to be trusted has to be known before readings come.
+        if stop.run_until_cancelled(self.snapshot(Duration::ZERO)).await.is_none() {
+            return;
+        }
         let pause = interval.min(LOOK_INTERVAL_MAX);
         while stop.run_until_cancelled(self.next_look(pause, silent)).await.is_some() {
             let Some(snapshot) = stop.run_until_cancelled(self.snapshot(Duration::ZERO)).await else { return };
             silent = snapshot.sources.silent.len();
             let issues = checks::verdict(&snapshot, self.thresholds);
             self.found.send_replace(Some(Arc::new(checks::findings(&snapshot, &issues))));
+            if let Some(event) = warned.look(&issues) {
+                self.watched.progress.journal.note("store.disk", event);
+            }
             let names = snapshot.sources.silent.iter().map(|silent| silent.name().to_owned()).collect();
             match telling.look(Instant::now(), &issues, names) {
                 Said::Nothing => {}
@@ -261,7 +290,8 @@ impl Health {
     pub async fn count(&self, interval: Duration, stop: CancellationToken) {
         let mut statistics = Statistics::begin(self.figures());
         while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
-            info!("Statistics: {}", statistics.line(self.figures(), interval));
+            let last_hour = self.last_hour().await;
+            info!("Statistics: {}{last_hour}", statistics.line(self.figures(), interval));
         }
     }
 
@@ -301,6 +331,7 @@ impl Health {
             readings: progress.readings.load(Ordering::Relaxed),
             quarantined: progress.quarantined.load(Ordering::Relaxed),
             duplicates: progress.duplicates.load(Ordering::Relaxed),
+            repeats: progress.repeats.load(Ordering::Relaxed),
             lost: queue.shed(),
             time_missing: ingest.time_missing(),
             time_skewed: ingest.time_skewed(),
@@ -332,6 +363,7 @@ impl Health {
             too_large_to_forward: ingest.too_large_to_forward(),
             outbox_lost: of_outbox(|backlog| backlog.dropped),
             outbox_messages: of_outbox(|backlog| backlog.messages),
+            disk_written_bytes: progress.wear.report().since_start_bytes.unwrap_or_default(),
         }
     }
 
@@ -380,9 +412,11 @@ impl Health {
         let Ok(mut time_service) = self.machine.clone().try_lock_owned() else { return too_long() };
         let (path, wal_bytes_max) = (self.watched.database.clone(), self.thresholds.wal_bytes_max);
         let oldest_ms = self.watched.bridge.as_ref().map(|bridge| bridge.oldest_ms.clone());
+        let ingest = self.watched.ingest.clone();
         let looked = tasks::blocking(Name::Part("health"), move || {
             let seen = look::look_at(&path, wal_bytes_max);
             let synchronised = time_service.synchronised();
+            ingest.trust().note(synchronised);
             Seen { oldest_ms: oldest_ms.and_then(|read| read()), synchronised, ..seen }
         });
         match tokio::time::timeout(CHECK_TIME_MAX, looked).await {
@@ -394,6 +428,9 @@ impl Health {
     async fn look(&self) -> Snapshot {
         let Watched { progress, queue, canary, bridge, .. } = &self.watched;
         let seen = self.look_at_machine().await;
+        if seen.is_damaged {
+            progress.doubts.ask();
+        }
         let now = Moment::now();
         let share = Share {
             readings: progress.readings.load(Ordering::Relaxed),
@@ -404,6 +441,10 @@ impl Health {
             let full_in = past.growth.look(now.at, seen.sizes);
             (full_in, past.clock.look(now, seen.synchronised), past.window.look(now.at, share))
         };
+        if let Some(step_ms) = clock.just_stepped_ms {
+            progress.journal.note("clock.step", clock::step_in_words(step_ms));
+            progress.heartbeat.set_right();
+        }
         Snapshot {
             now_ms: now.ms,
             ran: self.started.elapsed(),
@@ -417,16 +458,19 @@ impl Health {
             queue_bytes_max: queue.bytes_max(),
             lost: queue.shed(),
             readable: seen.readable,
+            corruption: progress.journal.corruption().map(|event| (event.id, event.text)),
             directory_writable: seen.directory_writable,
             heartbeat_age: progress.heartbeat.age(),
             sizes: seen.sizes,
             full_in,
+            room: progress.room.report(),
             holders: seen.holders,
             share,
             sources: self.look_at_sources(),
             clock,
             memory: seen.memory,
             bridge: bridge.as_ref().map(|bridge| self.bridge(bridge, now.ms, seen.oldest_ms)),
+            backup: self.watched.backups.as_ref().map(|backups| backups.report()),
         }
     }
 

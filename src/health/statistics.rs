@@ -16,6 +16,8 @@ pub struct Figures {
     pub quarantined: u64,
     /// Redeliveries that made no second row.
     pub duplicates: u64,
+    /// Samples that were sent again as new messages and made no second row.
+    pub repeats: u64,
     /// Readings at QoS 0 that found no room.
     pub lost: u64,
     /// Readings without a time of their own.
@@ -78,6 +80,8 @@ pub struct Figures {
     pub outbox_lost: u64,
     /// Messages that wait for it now.
     pub outbox_messages: u64,
+    /// Bytes written to the disk.
+    pub disk_written_bytes: u64,
 }
 
 impl Figures {
@@ -130,6 +134,7 @@ impl Statistics {
         for (count, before, words) in [
             (now.quarantined, last.quarantined, "quarantined"),
             (now.duplicates, last.duplicates, "redeliveries"),
+            (now.repeats, last.repeats, "samples sent again"),
             (now.lost, last.lost, "LOST for want of room"),
             (now.time_missing, last.time_missing, "without a time of their own"),
             (now.time_skewed, last.time_skewed, "with a time far from the hub's"),
@@ -156,6 +161,10 @@ impl Statistics {
                 write!(line, ", {count} {words}").unwrap_or_default();
             }
         }
+        let written = now.disk_written_bytes.saturating_sub(last.disk_written_bytes);
+        if written > 0 {
+            write!(line, ", {:.1} MB written to disk", megabytes(written)).unwrap_or_default();
+        }
         if now.queue_jobs > 0 {
             write!(line, ", {} waiting to be stored", now.queue_jobs).unwrap_or_default();
         }
@@ -164,6 +173,11 @@ impl Statistics {
         }
         line
     }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
 }
 
 #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
@@ -189,13 +203,14 @@ mod tests {
             forwarded: 5,
             outbox_lost: 6,
             outbox_messages: 7,
+            disk_written_bytes: 1_250_000,
             ..Figures::default()
         };
         assert_eq!(
             statistics.line(now, Duration::from_secs(60)),
             "120 readings stored (2.0/s) in 2 commits of 2.5 ms, 130 messages received, 2 clients, \
-             3 LOST for want of room, 5 forwarded upstream, 6 LOST for the limits of the outbox, 4 waiting to be stored, \
-             7 waiting for the upstream"
+             3 LOST for want of room, 5 forwarded upstream, 6 LOST for the limits of the outbox, 1.2 MB written to disk, \
+             4 waiting to be stored, 7 waiting for the upstream"
         );
         assert_eq!(
             statistics.line(Figures { queue_jobs: 0, outbox_messages: 0, ..now }, Duration::from_secs(60)),

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -48,7 +48,7 @@ pub enum ClientError {
 /// # Errors
 /// [`ClientError`].
 pub async fn get(socket: &Path, path: &str) -> Result<String, ClientError> {
-    within(ANSWER_TIME_MAX, ask(socket, Method::GET, path)).await
+    within(ANSWER_TIME_MAX, ask(socket, Method::GET, path, Bytes::new())).await
 }
 
 /// Has something done over the socket, which may take as long as a channel of the alerts may.
@@ -56,7 +56,16 @@ pub async fn get(socket: &Path, path: &str) -> Result<String, ClientError> {
 /// # Errors
 /// [`ClientError`].
 pub async fn post(socket: &Path, path: &str) -> Result<String, ClientError> {
-    within(DOING_TIME_MAX, ask(socket, Method::POST, path)).await
+    within(DOING_TIME_MAX, ask(socket, Method::POST, path, Bytes::new())).await
+}
+
+/// Has something done over the socket that is described in JSON.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn post_json(socket: &Path, path: &str, what: &impl serde::Serialize) -> Result<String, ClientError> {
+    let body = serde_json::to_vec(what).map_err(|error| ClientError::NoAnswer(error.to_string()))?;
+    within(DOING_TIME_MAX, ask(socket, Method::POST, path, body.into())).await
 }
 
 async fn within(
@@ -67,7 +76,7 @@ async fn within(
     tokio::time::timeout(time, answer).await.unwrap_or_else(nothing)
 }
 
-async fn ask(socket: &Path, method: Method, path: &str) -> Result<String, ClientError> {
+async fn ask(socket: &Path, method: Method, path: &str, body: Bytes) -> Result<String, ClientError> {
     let connected = async {
         let way = Way::to(socket)?;
         UnixStream::connect(&way.path).await
@@ -83,7 +92,8 @@ async fn ask(socket: &Path, method: Method, path: &str) -> Result<String, Client
         .method(method)
         .uri(path)
         .header(header::HOST, "localhost")
-        .body(Empty::<Bytes>::new())
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body))
         .map_err(|error| no_answer(&error))?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|error| no_answer(&error))?;
@@ -117,10 +127,10 @@ pub enum Colours {
 
 impl Colours {
     /// Colours a word that says how something is, by what it says.
-    fn of(self, word: &str) -> String {
+    pub(crate) fn of(self, word: &str) -> String {
         let colour = match word {
             "ok" => "32",
-            "degraded" => "33",
+            "degraded" | "unknown" => "33",
             "failing" => "31;1",
             _ => return word.to_owned(),
         };
@@ -155,15 +165,28 @@ pub fn in_words(report: &serde_json::Value, colours: Colours) -> String {
         ("waiting", "queue_jobs"),
         ("quarantined", "quarantined"),
         ("redeliveries", "duplicates"),
+        ("samples sent again", "repeats"),
         ("lost", "lost"),
         ("clients", "clients"),
     ] {
         lines.push(format!("  {name}: {}", figures[key]));
     }
+    if report["backup"].is_object() {
+        lines.push(format!("  last backup: {}", report["backup"]["last"].as_str().unwrap_or("none")));
+    }
+    if report["written"].is_object() {
+        lines.push(written_in_words(&report["written"]));
+    }
     if report["bridge"].is_object() {
         lines.extend(bridge_in_words(&report["bridge"], figures).map(|words| format!("  bridge: {words}")));
     }
     lines.join("\n")
+}
+
+fn written_in_words(written: &serde_json::Value) -> String {
+    let megabytes = |key: &str| written[key].as_f64().map(|bytes| format!("{:.1} MB", bytes / 1e6));
+    let a_day = megabytes("per_day_bytes").map_or_else(String::new, |bytes| format!(", {bytes} a day"));
+    format!("  written to disk: {} today{a_day}", megabytes("today_bytes").unwrap_or_default())
 }
 
 fn bridge_in_words(bridge: &serde_json::Value, figures: &serde_json::Value) -> [String; 3] {
@@ -210,6 +233,15 @@ mod tests {
         assert!(words.starts_with("\x1b[33mdegraded\x1b[0m: "), "{words:?}");
         assert!(words.contains("  \x1b[31;1mfailing\x1b[0m store.write: the database is degraded\n"), "{words:?}");
         assert!(!in_words(&report, Colours::Off).contains('\x1b'));
+    }
+
+    #[test]
+    fn what_is_written_to_disk_is_told_by_day_once_that_is_known() {
+        let told = |written| in_words(&json!({"figures": {}, "written": written}), Colours::Off);
+        let words = told(json!({"today_bytes": 1_500_000, "per_day_bytes": null}));
+        assert!(words.ends_with("  written to disk: 1.5 MB today"), "{words}");
+        let words = told(json!({"today_bytes": 0, "per_day_bytes": 475_000_000}));
+        assert!(words.ends_with("0.0 MB today, 475.0 MB a day"), "{words}");
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn verdicts(registry: &mut Registry, report: &Report) {
     registry.register("check_failing", "1 where this check finds something wrong, else 0", failing);
 }
 
-fn figures_counted(figures: &Figures) -> [Row; 19] {
+fn figures_counted(figures: &Figures) -> [Row; 20] {
     [
         ("readings", "Readings stored", figures.readings),
         ("readings_lost", "Readings at QoS 0 that found no room in the queue", figures.lost),
@@ -116,6 +116,7 @@ fn figures_counted(figures: &Figures) -> [Row; 19] {
         ("readings_time_skewed", "Readings with a time far from the hub's", figures.time_skewed),
         ("quarantined", "Messages put into quarantine", figures.quarantined),
         ("redeliveries", "Redeliveries that made no second row", figures.duplicates),
+        ("repeats", "Samples sent again as new messages, which made no second row", figures.repeats),
         ("commits", "Transactions committed", figures.commits),
         ("write_failures", "Transactions that failed", figures.write_failures),
         ("connections", "Sockets accepted", figures.connections),
@@ -162,6 +163,23 @@ fn amounts(registry: &mut Registry, report: &Report) {
 fn machine(registry: &mut Registry, report: &Report) {
     bytes(registry, "database", "Size of the database", report.database_bytes);
     bytes(registry, "wal", "Size of the database's write-ahead log", report.wal_bytes);
+    bytes(registry, "disk_reserve", "Room kept back for when the disk is full", report.room.reserve_bytes);
+    let help = "0 while the disk has room, 1 where the database does not grow any more, 2 where readings wait";
+    numbers(registry, &[("disk_stage", help, report.room.stage as u64)]);
+    let help = "Rows dropped for want of room on the disk";
+    counts(registry, &[("disk_dropped_rows", help, report.room.dropped)]);
+    if let Some(written) = report.written.since_start_bytes {
+        let written = ConstCounter::new(written);
+        registry.register_with_unit(
+            "disk_written",
+            "What the hub wrote to disks, its log among it",
+            Unit::Bytes,
+            written,
+        );
+    }
+    if let Some(per_day) = report.written.per_day_bytes {
+        bytes(registry, "disk_written_per_day", "What the hub writes to disks in a day", per_day);
+    }
     seconds(
         registry,
         "heartbeat_age",
@@ -312,6 +330,7 @@ mod tests {
     use crate::health::memory::Memory;
     use crate::health::silence::SourceReport;
     use crate::histogram::Histogram;
+    use crate::store::WearReport;
 
     fn report(bridge: Option<BridgeReport>) -> Report {
         let text = String::new();
@@ -325,6 +344,8 @@ mod tests {
             broker_round_trip_us: Some(250),
             disk_free_bytes: None,
             disk_full_in_s: None,
+            room: Default::default(),
+            written: WearReport { since_start_bytes: Some(77), ..WearReport::default() },
             database_bytes: 4_096,
             wal_bytes: 0,
             heartbeat_age_s: 3,
@@ -334,6 +355,7 @@ mod tests {
             sources: vec![source("a/b\"c", Some(1_500)), source("silent-one", None)],
             figures: Figures { readings: 7, queue_bytes: 8, ..Figures::default() },
             bridge,
+            backup: None,
             times: crate::health::Times { ack: counted(), commit: Counted::default() },
         }
     }
@@ -376,6 +398,8 @@ mod tests {
             "stationhub_ack_latency_seconds_sum 40.0013",
             "stationhub_commit_seconds_count 0",
             "stationhub_database_bytes 4096",
+            "stationhub_disk_written_bytes_total 77",
+            "stationhub_disk_stage 0",
             "stationhub_heartbeat_age_seconds 3.0",
             "stationhub_clock_synchronised 0",
             "stationhub_sources 2",
@@ -390,7 +414,10 @@ mod tests {
         }
         assert!(text.ends_with("# EOF\n"), "{text}");
         assert!(
-            !text.contains("bridge") && !text.contains("disk_f") && !text.contains("silent-one"),
+            !text.contains("bridge")
+                && !text.contains("disk_f")
+                && !text.contains("per_day")
+                && !text.contains("silent-one"),
             "what is not there is left out: {text}"
         );
     }

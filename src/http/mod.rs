@@ -4,7 +4,9 @@
 
 pub mod alerts;
 pub mod client;
+pub mod errands;
 mod metrics;
+mod records;
 mod serving;
 mod socket;
 
@@ -25,6 +27,8 @@ use tracing::{info, warn};
 use self::metrics::Format;
 use crate::alert::Alerts;
 use crate::health::{Health, Report};
+use crate::maintenance::desk::Desk;
+use crate::records::Records;
 
 pub use self::socket::{OwnersSocket, SocketError, socket_path};
 
@@ -38,6 +42,10 @@ pub struct Rooms {
     pub health: Arc<Health>,
     /// What is told.
     pub alerts: Arc<Alerts>,
+    /// What happened, and what is missing.
+    pub records: Arc<Records>,
+    /// What the owner has done to the database.
+    pub desk: Arc<Desk>,
 }
 
 impl Rooms {
@@ -49,6 +57,7 @@ impl Rooms {
             .with_state(self.health.clone())
             .merge(Router::new().route("/metrics", get(measured)).with_state(self.clone()))
             .merge(alerts::readers(self.alerts.clone()))
+            .merge(records::readers(self.records.clone()))
     }
 }
 
@@ -81,7 +90,8 @@ pub async fn serve_tcp(address: SocketAddr, bound: Option<TcpListener>, rooms: R
 /// Serves HTTP on the owner's socket until `stop`, or until its file is gone.
 pub async fn serve_socket(socket: OwnersSocket, rooms: Rooms, stop: CancellationToken) {
     let (listener, file) = socket.into_parts();
-    let app = rooms.readers().merge(alerts::owners(rooms.alerts));
+    let app = rooms.readers().merge(alerts::owners(rooms.alerts)).merge(records::owners(rooms.records));
+    let app = app.merge(errands::owners(rooms.desk));
     tokio::select! {
         () = serving::serve(listener, app, stop) => {}
         () = file.removed() => warn!("the owner's socket was removed by somebody: it is made again"),
@@ -115,6 +125,14 @@ pub async fn acknowledge(database: &Path, rule: &str) -> Result<String, client::
 /// [`client::ClientError`].
 pub async fn test_channel(database: &Path, channel: &str) -> Result<String, client::ClientError> {
     client::post(&socket_path(database), &alerts::test_path(channel)).await
+}
+
+/// Has an event acknowledged.
+///
+/// # Errors
+/// [`client::ClientError`].
+pub async fn acknowledge_event(database: &Path, id: i64) -> Result<String, client::ClientError> {
+    client::post(&socket_path(database), &records::acknowledge_path(id)).await
 }
 
 async fn bind_in_the_end(address: SocketAddr) -> TcpListener {

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use self::forward::Way;
 use self::sources::{Source, Sources};
-use crate::clock::Moment;
+use crate::clock::{Moment, Trust};
 use crate::config::Route;
 use crate::log::Rate;
 use crate::reading::{Kind, Marks, SourceId};
@@ -89,6 +89,7 @@ pub struct Ingest {
     limits: Limits,
     forwarding: Option<Forwarding>,
     sources: Sources,
+    trust: Trust,
     time_missing: AtomicU64,
     time_skewed: AtomicU64,
     came_round: AtomicU64,
@@ -105,6 +106,7 @@ impl Ingest {
             limits,
             forwarding,
             sources: Sources::new(),
+            trust: Trust::default(),
             time_missing: AtomicU64::new(0),
             time_skewed: AtomicU64::new(0),
             came_round: AtomicU64::new(0),
@@ -185,8 +187,11 @@ impl Ingest {
 
     fn decode(&self, kind: Kind, routed: &Routed, payload: &[u8], received: Moment) -> Entry {
         match decode::decode(kind, payload, received.ms, self.limits) {
-            Ok(reading) => {
+            Ok(mut reading) => {
                 self.count(reading.marks);
+                if let Some(offset_ms) = self.trust.untrusted_offset_ms(received) {
+                    reading.marks = reading.marks.with(Marks::clock_untrusted(offset_ms));
+                }
                 if let Some(source) = &routed.heard {
                     source.note(received);
                 }
@@ -196,9 +201,24 @@ impl Ingest {
         }
     }
 
+    /// Decodes a message once more that was received before, as if it came then; nothing is counted or noted. `None` where its
+    /// topic carries no readings.
+    pub fn again(&self, topic: &str, payload: &[u8], received_ms: i64) -> Option<Entry> {
+        let kind = route::kind(&self.routes, topic)?;
+        Some(match decode::decode(kind, payload, received_ms, self.limits) {
+            Ok(reading) => Entry::Reading(Box::new(reading)),
+            Err(reject) => Entry::Rejected { reason: reject.reason(), detail: reject.to_string() },
+        })
+    }
+
     /// Returns the sources of readings.
     pub fn sources(&self) -> &Sources {
         &self.sources
+    }
+
+    /// Returns whether the wall clock is to be trusted, for those who learn of it.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Returns how many readings came without a time of their own.

@@ -42,6 +42,21 @@ pub enum StoreError {
         /// The newest version that this hub knows.
         known: i64,
     },
+    /// The disk has no room for a step of the schema.
+    #[error(
+        "{path} cannot be brought to schema version {to}: that needs {needed} bytes, {free} are free; make room for {} more",
+        needed.saturating_sub(*free)
+    )]
+    NoRoom {
+        /// The database.
+        path: PathBuf,
+        /// The version of the step.
+        to: i64,
+        /// Bytes that the step needs.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// The file system does not let SQLite keep a write-ahead log.
     #[error("{path} cannot be switched to WAL, it stays in mode {mode}; use a local file system")]
     NoWal {
@@ -64,6 +79,23 @@ pub enum StoreError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// The file never was a database.
+    #[error("{path} is no database; name another file with --db, or move this one away")]
+    NoDatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nobody has looked at the damaged databases that lie beside the database.
+    #[error(
+        "{path} is damaged, and {count} damaged databases lie beside it already: the disk may be failing; replace it, or move \
+         them away, then the hub goes on"
+    )]
+    TooManyAside {
+        /// The database.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+    },
     /// The hub stopped before everything was stored.
     #[error(
         "{messages} messages were not stored: the database could not be written before the hub had to stop; readings with QoS 1 and 2 were not acked and will be sent again, those with QoS 0 are lost, and so are the last changes of retained messages and sessions"
@@ -75,6 +107,26 @@ pub enum StoreError {
     /// The writer does not come back from the system.
     #[error("the disk does not answer: a write has been under way since before the hub was told to stop")]
     Stuck,
+    /// A database or a copy of one is not whole.
+    #[error("{path} is damaged: {what}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's words, or what differs.
+        what: String,
+    },
+    /// So much is written while the database is copied that its log grows too large.
+    #[error(
+        "the database is written so quickly that its log has grown by {bytes} bytes during the copy; \
+         try again when less comes in"
+    )]
+    LogGrows {
+        /// By how much.
+        bytes: u64,
+    },
+    /// The one who asked has no use for it any more.
+    #[error("stopped before it was done")]
+    Stopped,
     /// The writer thread could not be started, or a file beside the database could not be reached.
     #[error("{doing} {path}: {source}")]
     Io {
@@ -92,11 +144,27 @@ impl StoreError {
     pub fn class(&self) -> Class {
         match self {
             StoreError::Sqlite { source, .. } => class_of(source),
-            StoreError::Newer { .. } | StoreError::NoWal { .. } | StoreError::Unwritten { .. } | StoreError::Stuck => {
-                Class::Fatal
-            }
-            StoreError::Moved { .. } | StoreError::LogGone { .. } | StoreError::Io { .. } => Class::Retry,
+            StoreError::Damaged { .. } => Class::Corrupt,
+            StoreError::Newer { .. }
+            | StoreError::NoWal { .. }
+            | StoreError::NoDatabase { .. }
+            | StoreError::Unwritten { .. }
+            | StoreError::Stuck
+            | StoreError::LogGrows { .. }
+            | StoreError::Stopped => Class::Fatal,
+            StoreError::NoRoom { .. }
+            | StoreError::Moved { .. }
+            | StoreError::LogGone { .. }
+            | StoreError::TooManyAside { .. }
+            | StoreError::Io { .. } => Class::Retry,
         }
+    }
+}
+
+impl StoreError {
+    /// Tells whether the disk is full, or the database may not grow, which is for the same reason.
+    pub fn is_full(&self) -> bool {
+        matches!(self, StoreError::Sqlite { source, .. } if source.sqlite_error_code() == Some(ErrorCode::DiskFull))
     }
 }
 
@@ -118,8 +186,20 @@ fn class_of(error: &rusqlite::Error) -> Class {
         ) => Class::Retry,
         Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => Class::Reject,
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Class::Corrupt,
+        // A value of a kind that the hub never wrote there.
+        None if is_of_a_strange_kind(error) => Class::Corrupt,
         _ => Class::Fatal,
     }
+}
+
+fn is_of_a_strange_kind(error: &rusqlite::Error) -> bool {
+    matches!(
+        error,
+        rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::Utf8Error(..)
+    )
 }
 
 /// Says what was being done when SQLite refused.

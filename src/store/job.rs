@@ -9,8 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 use super::alerts::AlertChange;
+use super::errand::Errand;
 use super::kept::Change;
+use super::ledger::LedgerChange;
 use super::outbox::{Forward, OutboxChange};
+use super::retention::Retention;
+use super::rollup::RollupChange;
+use super::salvaged::Batch;
 use crate::reading::{Reading, SourceId};
 
 /// One thing to store.
@@ -33,8 +38,18 @@ pub enum Content {
     Alerts(Vec<AlertChange>),
     /// Changes of the outbox, which the bridge asks for.
     Outbox(Vec<OutboxChange>),
+    /// Hours and days that were worked out.
+    Rollup(Vec<RollupChange>),
+    /// Old rows to delete.
+    Retention(Retention),
+    /// What the owner has done.
+    Errand(Errand),
+    /// Rows out of a damaged database.
+    Salvaged(Box<Batch>),
     /// Nothing: a transaction is wanted for the heartbeat.
     Heartbeat,
+    /// A change of the ledger of readings.
+    Ledger(LedgerChange),
 }
 
 /// One message on its way to disk.
@@ -142,16 +157,35 @@ impl Job {
             Content::Kept(changes) => changes.iter().map(Change::bytes).sum(),
             Content::Alerts(changes) => changes.iter().map(AlertChange::bytes).sum(),
             Content::Outbox(changes) => changes.iter().map(OutboxChange::bytes).sum(),
-            Content::Heartbeat => 0,
+            Content::Ledger(change) => change.bytes(),
+            Content::Rollup(changes) => changes.iter().map(RollupChange::bytes).sum(),
+            Content::Errand(errand) => errand.bytes(),
+            Content::Salvaged(batch) => batch.bytes(),
+            Content::Retention(_) | Content::Heartbeat => 0,
         };
         size_of::<Job>() + content
+    }
+
+    /// Tells whether it makes room in the database and needs none: it is taken where everything else waits. The bridge, and the
+    /// deleting of old rows, have one of these under way at a time.
+    pub fn makes_room(&self) -> bool {
+        match &self.content {
+            Content::Outbox(changes) => changes.iter().all(|change| matches!(change, OutboxChange::Sent { .. })),
+            Content::Retention(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Tells whether it is something that the hub, or its owner, does beside taking readings, and needs room for.
+    pub fn can_wait(&self) -> bool {
+        matches!(self.content, Content::Salvaged(_) | Content::Errand(_) | Content::Rollup(_) | Content::Ledger(_))
     }
 
     /// Returns the message, where it is one.
     pub fn message(&self) -> Option<&Incoming> {
         match &self.content {
             Content::Message(message) => Some(message),
-            Content::Kept(_) | Content::Alerts(_) | Content::Outbox(_) | Content::Heartbeat => None,
+            _ => None,
         }
     }
 }

@@ -52,6 +52,8 @@ pub struct Outbox {
     gone: Mutex<Vec<Range>>,
     /// Whether rows were dropped by a transaction that may or may not have happened: until that is known, none is read.
     in_doubt: AtomicBool,
+    /// Whether a reader found the database damaged.
+    is_damaged: AtomicBool,
 }
 
 /// The figures of the outbox after a commit.
@@ -78,6 +80,7 @@ impl Outbox {
             claims: Mutex::default(),
             gone: Mutex::default(),
             in_doubt: AtomicBool::new(false),
+            is_damaged: AtomicBool::new(false),
         }
     }
 
@@ -188,6 +191,16 @@ impl Outbox {
         if added > 0 || dropped > 0 {
             self.changed.notify_one();
         }
+    }
+
+    /// Notes that a reader found the database damaged.
+    pub(super) fn note_damage(&self) {
+        self.is_damaged.store(true, Ordering::Release);
+    }
+
+    /// Tells whether one did, once.
+    pub(super) fn take_damage(&self) -> bool {
+        self.is_damaged.swap(false, Ordering::AcqRel)
     }
 
     /// Lets the bridge read again where it was in doubt whether rows are gone.

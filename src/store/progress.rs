@@ -6,8 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::damage::Doubts;
 use super::heartbeat::Heartbeat;
+use super::journal::Journal;
+use super::losses::Losses;
+use super::rollup::Claims;
+use super::space::Room;
 use super::transaction::Outcome;
+use super::wear::Wear;
 use crate::clock::now_ms;
 use crate::histogram::Histogram;
 
@@ -20,6 +26,8 @@ pub struct Progress {
     pub quarantined: AtomicU64,
     /// Redeliveries that made no second row.
     pub duplicates: AtomicU64,
+    /// Samples sent again as new messages, which made no second row either.
+    pub repeats: AtomicU64,
     /// Old messages dropped from a full quarantine.
     pub quarantine_dropped: AtomicU64,
     /// Transactions committed.
@@ -44,10 +52,27 @@ pub struct Progress {
     pub writing_since_ms: AtomicI64,
     /// The row that is written while nobody publishes.
     pub heartbeat: Arc<Heartbeat>,
+    /// What happened that is to be remembered.
+    pub journal: Arc<Journal>,
+    /// How much was written to the disk.
+    pub wear: Arc<Wear>,
+    /// How far the disk is full.
+    pub room: Arc<Room>,
+    /// What found no room in the queue.
+    pub losses: Arc<Losses>,
+    /// How far hours are claimed for the rollups.
+    pub claims: Arc<Claims>,
+    /// Whether somebody doubts that the database is whole.
+    pub doubts: Arc<Doubts>,
     last_error: Mutex<Option<String>>,
 }
 
 impl Progress {
+    /// Begins, for a queue that remembers what it loses in `losses`.
+    pub(super) fn begin(losses: Arc<Losses>) -> Progress {
+        Progress { losses, ..Progress::default() }
+    }
+
     /// Returns the error of the last failed transaction, until one succeeds.
     pub fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -65,6 +90,7 @@ impl Progress {
         self.readings.fetch_add(outcome.readings, Ordering::Relaxed);
         self.quarantined.fetch_add(outcome.quarantined, Ordering::Relaxed);
         self.duplicates.fetch_add(outcome.duplicates, Ordering::Relaxed);
+        self.repeats.fetch_add(outcome.repeats, Ordering::Relaxed);
         self.quarantine_dropped.fetch_add(outcome.quarantine_dropped, Ordering::Relaxed);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.commit_time.count(took);

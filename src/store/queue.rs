@@ -7,14 +7,22 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::job::Job;
+use super::losses::Losses;
 use crate::log::Rate;
+
+/// How long jobs for whose commit nobody waits are kept for company: an SD card wears out by the transaction, and a station
+/// that sends two readings one after the other has them stored in one.
+const COMPANY_TIME_MAX: Duration = Duration::from_millis(100);
+/// Company is enough at so many jobs, or at this part of the queue.
+const COMPANY_JOBS_MAX: usize = 64;
+const COMPANY_PART: usize = 8;
 
 /// The queue. Sessions push, the writer alone takes.
 #[derive(Debug)]
@@ -26,6 +34,7 @@ pub struct Queue {
     bytes_peak: AtomicUsize,
     shed: AtomicU64,
     shed_lines: Rate,
+    losses: Arc<Losses>,
     waiting: Mutex<Waiting>,
     filled: Condvar,
 }
@@ -34,6 +43,8 @@ pub struct Queue {
 struct Waiting {
     jobs: VecDeque<Job>,
     closed: bool,
+    /// Whether the writer keeps what there is for company.
+    keeps: bool,
 }
 
 /// Says that the queue was closed: the hub stops.
@@ -52,6 +63,7 @@ impl Queue {
             bytes_peak: AtomicUsize::new(0),
             shed: AtomicU64::new(0),
             shed_lines: Rate::default(),
+            losses: Arc::default(),
             waiting: Mutex::default(),
             filled: Condvar::new(),
         }
@@ -76,6 +88,7 @@ impl Queue {
                 break;
             } else {
                 let shed = self.shed.fetch_add(1, Ordering::Relaxed) + 1;
+                self.losses.note(&job);
                 if self.shed_lines.allows() {
                     warn!(
                         topic = %job.message().map_or("", |message| &message.origin.source).escape_debug(),
@@ -125,8 +138,16 @@ impl Queue {
     }
 
     /// Counts jobs without a ticket that their connection could not push before it ended.
-    pub fn count_lost(&self, jobs: usize) {
-        self.shed.fetch_add(jobs as u64, Ordering::Relaxed);
+    pub fn count_lost<'j>(&self, jobs: impl IntoIterator<Item = &'j Job>) {
+        for job in jobs {
+            self.shed.fetch_add(1, Ordering::Relaxed);
+            self.losses.note(job);
+        }
+    }
+
+    /// Returns what is remembered of readings that were lost.
+    pub(super) fn losses(&self) -> Arc<Losses> {
+        self.losses.clone()
     }
 
     /// Tells whether the hub stops.
@@ -156,9 +177,25 @@ impl Queue {
                 .wait_timeout_while(waiting, linger, |waiting| !waiting.closed && waiting.jobs.len() < most)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        if self.may_keep(&waiting) {
+            waiting.keeps = true;
+            (waiting, _) = self
+                .filled
+                .wait_timeout_while(waiting, COMPANY_TIME_MAX, |waiting| self.may_keep(waiting))
+                .unwrap_or_else(PoisonError::into_inner);
+            waiting.keeps = false;
+        }
         let count = waiting.jobs.len().min(most);
         batch.extend(waiting.jobs.drain(..count));
         true
+    }
+
+    /// Tells whether nobody waits for the commit of what there is, and there is room for more of it.
+    fn may_keep(&self, waiting: &Waiting) -> bool {
+        !waiting.closed
+            && waiting.jobs.len() < COMPANY_JOBS_MAX
+            && self.bytes() < self.bytes_max / COMPANY_PART
+            && waiting.jobs.iter().all(|job| job.ticket.is_none())
     }
 
     /// Looks for jobs again and again without sleeping: to be woken takes longer than to look.
@@ -167,6 +204,15 @@ impl Queue {
         while self.jobs() == 0 && start.elapsed() < most {
             std::hint::spin_loop();
         }
+    }
+
+    /// Moves the jobs that make room to `taken`, past those that wait for it.
+    pub(super) fn take_what_makes_room(&self, taken: &mut Vec<Job>) {
+        let mut waiting = self.lock();
+        let (making, others) = std::mem::take(&mut waiting.jobs).into_iter().partition(Job::makes_room);
+        waiting.jobs = others;
+        let making: VecDeque<Job> = making;
+        taken.extend(making);
     }
 
     /// Pauses the writer for `pause`, or until the queue is closed; tells whether it is closed.
@@ -187,9 +233,10 @@ impl Queue {
     }
 
     /// Returns the room that jobs take. One that is larger than the whole queue takes all of it, so that it comes
-    /// through, alone.
+    /// through, alone; one that makes room takes none, since a full queue may wait for it.
     pub(super) fn cost<'j>(&self, jobs: impl IntoIterator<Item = &'j Job>) -> usize {
-        jobs.into_iter().map(|job| job.bytes().min(self.bytes_max)).fold(0, usize::saturating_add)
+        let cost = |job: &Job| if job.makes_room() { 0 } else { job.bytes().min(self.bytes_max) };
+        jobs.into_iter().map(cost).fold(0, usize::saturating_add)
     }
 
     fn take_room(&self, bytes: usize) -> bool {
@@ -213,13 +260,80 @@ impl Queue {
         self.bytes_peak.fetch_max(now, Ordering::Relaxed);
         let was_empty = waiting.jobs.is_empty();
         waiting.jobs.extend(jobs);
+        let is_enough = waiting.keeps && !self.may_keep(&waiting);
         drop(waiting);
-        if was_empty {
+        if was_empty || is_enough {
             self.filled.notify_all();
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{AckGate, Content, OutboxChange, Ticket};
+
+    fn job(has_ticket: bool) -> VecDeque<Job> {
+        let ticket = has_ticket.then(|| Ticket { gate: Arc::new(AckGate::new(Arc::default())), number: 1 });
+        VecDeque::from([Job { content: Content::Heartbeat, ticket }])
+    }
+
+    fn take(queue: &Queue) -> (usize, Duration) {
+        let (mut batch, start) = (Vec::new(), Instant::now());
+        assert!(queue.take(&mut batch, 512, Duration::ZERO, Duration::ZERO));
+        let bytes = queue.cost(batch.iter());
+        queue.release(batch.len(), bytes);
+        (batch.len(), start.elapsed())
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_kept_for_company_and_no_ack_waits() {
+        let queue = Queue::new(1 << 20);
+        queue.push(&mut job(true));
+        assert!(take(&queue).1 < COMPANY_TIME_MAX / 2, "an ack waits for it");
+        queue.push(&mut job(false));
+        let (jobs, took) = take(&queue);
+        assert!(jobs == 1 && took >= COMPANY_TIME_MAX, "{took:?}: nobody came");
+        std::thread::scope(|scope| {
+            queue.push(&mut job(false));
+            let taken = scope.spawn(|| take(&queue));
+            while !queue.lock().keeps {
+                std::thread::yield_now();
+            }
+            queue.push(&mut job(false));
+            queue.push(&mut job(true));
+            assert_eq!(taken.join().unwrap().0, 3, "who has an ack coming ends the wait");
+        });
+        for _ in 0..COMPANY_JOBS_MAX {
+            queue.push(&mut job(false));
+        }
+        assert!(take(&queue).1 < COMPANY_TIME_MAX / 2, "company enough");
+        let small = Queue::new(size_of::<Job>() * COMPANY_PART);
+        small.push(&mut job(false));
+        assert!(take(&small).1 < COMPANY_TIME_MAX / 2, "the queue is small");
+    }
+
+    #[test]
+    fn what_makes_room_passes_a_full_queue() {
+        let queue = Queue::new(size_of::<Job>());
+        queue.push(&mut job(true));
+        let mut refused = job(true);
+        queue.push(&mut refused);
+        assert_eq!(refused.len(), 1, "the queue is full");
+        let sent = Content::Outbox(vec![OutboxChange::Sent { lane_after: 0, through: 7 }]);
+        let mut making = VecDeque::from([Job { content: sent, ticket: job(true).pop_front().unwrap().ticket }]);
+        queue.push(&mut making);
+        assert!(making.is_empty());
+        let mut taken = Vec::new();
+        queue.take_what_makes_room(&mut taken);
+        assert!(taken.len() == 1 && taken[0].makes_room());
+        assert_eq!(take(&queue).0, 1, "the other is still there");
     }
 }

@@ -5,14 +5,19 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use serde::Serialize;
 
 use super::alerts::{self, KeptAlerts};
-use super::error::{Doing, StoreError};
+use super::error::{Class, Doing, StoreError};
+use super::gaps::{self, GapQuery, GapReport};
 use super::heartbeat::Learnt;
+use super::journal::{self, Event};
 use super::kept::{self, Kept};
+use super::ledger::{self, Counted, Readings};
 use super::outbox::{Lane, Outbox, Waiting, rows};
+use super::salvaged;
+use super::untimed::{self, SetRight};
 
 /// A message in the quarantine.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
@@ -39,10 +44,31 @@ pub struct Quarantined {
     pub payload_hex: Option<String>,
 }
 
+/// A message in the quarantine, with its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawMessage {
+    /// Its number.
+    pub id: i64,
+    /// When the hub received it, Unix milliseconds.
+    pub received_ms: i64,
+    /// The topic it came on.
+    pub topic: String,
+    /// The client that sent it.
+    pub client_id: String,
+    /// The QoS it was sent with.
+    pub qos: u8,
+    /// Why it is no reading.
+    pub reason: String,
+    /// Where, and what was found.
+    pub detail: String,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
 /// A read-only connection.
 #[derive(Debug)]
 pub struct Reader {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl Reader {
@@ -105,7 +131,12 @@ impl Reader {
         if outbox.is_in_doubt() {
             return Ok(Vec::new());
         }
-        let found = rows::read(&self.connection, claims.range(lane, after), rows_max, bytes_max)?;
+        let found =
+            rows::read(&self.connection, claims.range(lane, after), rows_max, bytes_max).inspect_err(|error| {
+                if error.class() == Class::Corrupt {
+                    outbox.note_damage();
+                }
+            })?;
         if let Some(last) = found.last() {
             claims.claim(lane, last.id);
         }
@@ -137,6 +168,94 @@ impl Reader {
             })
             .doing(DOING)?;
         rows.collect::<Result<_, _>>().doing(DOING)
+    }
+
+    /// Tells whether rows of a damaged database are still to come into this one.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn is_salvaging(&self, database: &Path) -> Result<bool, StoreError> {
+        salvaged::unfinished(&self.connection, &crate::lock::resolved(database)).map(|files| !files.is_empty())
+    }
+
+    /// Lists the newest `limit` events, newest first.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn events(&self, limit: u32) -> Result<Vec<Event>, StoreError> {
+        journal::list(&self.connection, limit)
+    }
+
+    /// Adds up at most `rows_max` readings of a table that are not counted yet.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn count(&self, readings: Readings, rows_max: i64) -> Result<Counted, StoreError> {
+        ledger::count(&self.connection, readings, rows_max)
+    }
+
+    /// Returns the next step in which times of receipt are set right; `None` where there is none. `offset_ms` is how far
+    /// the wall clock, which is right, is ahead of the time since the boot; `skew_ms_max` is how far a sensor's may be from
+    /// it without a mark.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn untimed(&self, offset_ms: i64, skew_ms_max: i64) -> Result<Option<SetRight>, StoreError> {
+        untimed::next(&self.connection, offset_ms, skew_ms_max)
+    }
+
+    /// Finds which readings are missing, and why.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn gaps(&self, query: &GapQuery) -> Result<GapReport, StoreError> {
+        gaps::report(&self.connection, query)
+    }
+
+    /// Tells whether there is an event.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn has_event(&self, id: i64) -> Result<bool, StoreError> {
+        journal::has(&self.connection, id)
+    }
+
+    /// Returns the numbers of at most `limit` messages of the quarantine above `after`, in their order.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn quarantine_ids(&self, after: i64, limit: u32) -> Result<Vec<i64>, StoreError> {
+        const DOING: &str = "cannot read the quarantine";
+        let sql = "SELECT id FROM quarantine WHERE id > ?1 ORDER BY id LIMIT ?2";
+        let mut statement = self.connection.prepare(sql).doing(DOING)?;
+        let rows = statement.query_map((after, limit), |row| row.get(0)).doing(DOING)?;
+        rows.collect::<Result<_, _>>().doing(DOING)
+    }
+
+    /// Reads one message of the quarantine; `None` where it is not there.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn quarantine_message(&self, id: i64) -> Result<Option<RawMessage>, StoreError> {
+        self.connection
+            .query_row(
+                "SELECT received_ms, topic, client_id, qos, reason, detail, payload FROM quarantine WHERE id = ?1",
+                [id],
+                |row| {
+                    Ok(RawMessage {
+                        id,
+                        received_ms: row.get(0)?,
+                        topic: row.get(1)?,
+                        client_id: row.get(2)?,
+                        qos: row.get(3)?,
+                        reason: row.get(4)?,
+                        detail: row.get(5)?,
+                        payload: row.get(6)?,
+                    })
+                },
+            )
+            .optional()
+            .doing("cannot read the quarantine")
     }
 
     /// Lists the newest `limit` messages of the quarantine, newest first.

@@ -1,24 +1,29 @@
-//! The database's tables, and how an older file becomes today's.
+//! The database's tables, and the connection that writes them.
 //!
-//! Owns every `CREATE` and `ALTER`. Migrations go forward only, each in one transaction. The first two tables and
-//! their indexes are the old station's: columns are added at their end, nothing that its programs read is changed.
+//! Owns every `CREATE`; how an older file becomes today's is `migrate`'s. The first two tables and their indexes are the old
+//! station's: columns are added at their end, nothing that its programs read is changed.
 
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags};
 
 use super::error::{Doing, StoreError};
-use crate::clock::now_ms;
+use super::migrate::{migrate, version};
+use super::rollup;
 use crate::config::Synchronous;
 
 /// The newest schema version that this hub knows, kept in `PRAGMA user_version`.
-pub const VERSION: i64 = 4;
+pub const VERSION: i64 = 5;
+
+/// The page of a new database, bytes. A commit writes each page that it touches as a whole, and a reading touches four: with
+/// half of SQLite's usual 4,096 an SD card is written half as much, and reading takes no longer. With a quarter it would.
+const PAGE_BYTES: u32 = 2_048;
 
 /// How long SQLite itself waits for another program's lock before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-const STATION_TABLES: &str = "
+pub(super) const STATION_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS weather_data (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   timestamp INTEGER NOT NULL,
@@ -44,23 +49,54 @@ CREATE INDEX IF NOT EXISTS idx_weather_created ON weather_data(created_at);
 CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
 ";
 
-/// `source`: who sends, and the usual time between its readings. `heartbeat`: see there. `quarantine`: what could not be read, with its bytes. `delivery`: which QoS 1 and 2
-/// publishes are stored, one row per client and transaction, `marks` being 10 bytes each: packet id, digest. `retained`,
-/// `session` and `session_message`: what the broker keeps over a restart, see `kept`. `outbox`: what the upstream is still to
-/// get, and `outbox_total` how much that is, so that nobody has to count it. `alert_episode` and `alert_notice`: what was wrong
-/// and who was told, see `alerts`.
-const HUB_TABLES: &str = "
-CREATE TABLE IF NOT EXISTS source (
+/// A table of the hub's own: its name and its columns.
+pub(super) type Table = (&'static str, &'static str);
+
+pub(super) const HUB_TABLES: [Table; 22] = [
+    // Who sends, and the usual time between its readings.
+    (
+        "source",
+        "(
   id INTEGER PRIMARY KEY,
   topic TEXT NOT NULL UNIQUE,
   first_seen_ms INTEGER NOT NULL,
   rhythm_ms INTEGER
-);
-CREATE TABLE IF NOT EXISTS heartbeat (
-  one INTEGER PRIMARY KEY CHECK (one = 1),
-  written_ms INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS quarantine (
+)",
+    ),
+    // Each run of the hub: from its start, as long as it was alive, to its orderly stop. See `heartbeat`.
+    (
+        "run",
+        "(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  boot TEXT NOT NULL,
+  started_ms INTEGER NOT NULL,
+  alive_ms INTEGER NOT NULL,
+  stopped_ms INTEGER
+)",
+    ),
+    // What happened that its owner should know of later, too. See `journal`.
+    (
+        "event",
+        "(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at_ms INTEGER NOT NULL,
+  kind TEXT NOT NULL,
+  text TEXT NOT NULL,
+  acknowledged_ms INTEGER
+)",
+    ),
+    // Bytes written to the disk by day (days since 1970, UTC). See `wear`.
+    (
+        "wear",
+        "(
+  day INTEGER PRIMARY KEY,
+  bytes INTEGER NOT NULL
+)",
+    ),
+    // What could not be read, with its bytes.
+    (
+        "quarantine",
+        "(
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   received_ms INTEGER NOT NULL,
   topic TEXT NOT NULL,
@@ -69,33 +105,51 @@ CREATE TABLE IF NOT EXISTS quarantine (
   reason TEXT NOT NULL,
   detail TEXT NOT NULL,
   payload BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS delivery (
+)",
+    ),
+    // Which QoS 1 and 2 publishes are stored, one row per client and transaction, `marks` being 10 bytes each: packet id, digest.
+    (
+        "delivery",
+        "(
   id INTEGER PRIMARY KEY,
   client_id TEXT NOT NULL,
   marks BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS retained (
+)",
+    ),
+    // What the broker keeps over a restart, with the next two: see `kept`.
+    (
+        "retained",
+        "(
   topic TEXT PRIMARY KEY,
   publisher TEXT NOT NULL,
   expires_ms INTEGER,
   packet BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS session (
+) WITHOUT ROWID",
+    ),
+    (
+        "session",
+        "(
   client_id TEXT PRIMARY KEY,
   expiry_s INTEGER NOT NULL,
   away_since_ms INTEGER,
   state TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS session_message (
+) WITHOUT ROWID",
+    ),
+    (
+        "session_message",
+        "(
   client_id TEXT NOT NULL,
   number INTEGER NOT NULL,
   publisher TEXT NOT NULL,
   expires_ms INTEGER,
   packet BLOB NOT NULL,
   PRIMARY KEY (client_id, number)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS alert_episode (
+) WITHOUT ROWID",
+    ),
+    // What was wrong, and with the next one who was told: see `alerts`.
+    (
+        "alert_episode",
+        "(
   id INTEGER PRIMARY KEY,
   rule TEXT NOT NULL,
   subject TEXT NOT NULL,
@@ -106,8 +160,11 @@ CREATE TABLE IF NOT EXISTS alert_episode (
   acknowledged_ms INTEGER,
   repeats INTEGER NOT NULL,
   told_ms INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS alert_notice (
+)",
+    ),
+    (
+        "alert_notice",
+        "(
   episode INTEGER NOT NULL,
   what TEXT NOT NULL,
   channel TEXT NOT NULL,
@@ -117,8 +174,12 @@ CREATE TABLE IF NOT EXISTS alert_notice (
   done_ms INTEGER,
   outcome TEXT,
   UNIQUE (episode, what, channel)
-);
-CREATE TABLE IF NOT EXISTS outbox (
+)",
+    ),
+    // What the upstream is still to get.
+    (
+        "outbox",
+        "(
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   received_ms INTEGER NOT NULL,
   topic TEXT NOT NULL,
@@ -126,26 +187,78 @@ CREATE TABLE IF NOT EXISTS outbox (
   payload BLOB NOT NULL,
   properties TEXT,
   lost TEXT
-);
-CREATE TABLE IF NOT EXISTS outbox_total (
+)",
+    ),
+    // How much that is, so that nobody has to count it.
+    (
+        "outbox_total",
+        "(
   one INTEGER PRIMARY KEY CHECK (one = 1),
   messages INTEGER NOT NULL,
   bytes INTEGER NOT NULL
-);
-";
-
-/// Numbers of the outbox begin above the time of its making, Unix microseconds: upstream, a message is known by its number,
-/// and no database may give out those of one that was there before it. A clock that is not set (before 2020) says too little,
-/// so chance is added.
-const OUTBOX_BEGINS: &str = "INSERT INTO sqlite_sequence(name, seq)
-  SELECT 'outbox', iif(?1 < 1577836800000, ?1 * 1000 + abs(random() % 1000000000000), ?1 * 1000)
-  WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'outbox')";
-
-const TABLES: i64 = 13;
-
-/// The hub's own columns on the station's tables. `marks`: 1 the sensor sent no time, 2 its time is far from the
-/// hub's clock, 3 both.
-const ADDED_COLUMNS: [&str; 3] = ["source_id", "received_ms", "marks"];
+)",
+    ),
+    // How many readings of each source are stored in each hour, and up to which row of each table they are counted. See `ledger`.
+    (
+        "hour_count",
+        "(
+  source_id INTEGER NOT NULL,
+  hour INTEGER NOT NULL,
+  stored INTEGER NOT NULL,
+  interval_ms INTEGER,
+  PRIMARY KEY (source_id, hour)
+) WITHOUT ROWID",
+    ),
+    (
+        "hour_counted",
+        "(
+  readings TEXT PRIMARY KEY,
+  up_to INTEGER NOT NULL
+) WITHOUT ROWID",
+    ),
+    // Which readings came and were not stored: rejected, or lost for want of room; a row for each source and minute.
+    (
+        "unstored",
+        "(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  source_id INTEGER NOT NULL,
+  minute INTEGER NOT NULL,
+  cause TEXT NOT NULL,
+  first_ms INTEGER NOT NULL,
+  last_ms INTEGER NOT NULL,
+  messages INTEGER NOT NULL,
+  UNIQUE (source_id, minute, cause)
+)",
+    ),
+    // Which readings were received while the clock was not to be trusted, and how far it was from the boot's. See `untimed`.
+    (
+        "untimed",
+        "(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  boot TEXT NOT NULL,
+  offset_ms INTEGER NOT NULL,
+  readings TEXT NOT NULL,
+  first_id INTEGER NOT NULL,
+  last_id INTEGER NOT NULL
+)",
+    ),
+    // What hours and days came to, and how far that is done: see `rollup`.
+    ("rollup_hour", rollup::HOUR_COLUMNS),
+    ("rollup_day", rollup::DAY_COLUMNS),
+    ("rollup_state", rollup::STATE_COLUMNS),
+    ("rollup_late", rollup::LATE_COLUMNS),
+    // Which damaged databases rows are salvaged from, and how far that is. See `salvaged`.
+    (
+        "salvage",
+        "(
+  file TEXT PRIMARY KEY,
+  begun_ms INTEGER NOT NULL,
+  pages INTEGER NOT NULL,
+  found TEXT NOT NULL,
+  finished_ms INTEGER
+)",
+    ),
+];
 
 /// Opens the database for writing, making a new one only where `create` says so, brings its schema up to date and sets what every connection of the hub needs.
 ///
@@ -157,6 +270,8 @@ pub fn open(path: &Path, synchronous: Synchronous, create: bool) -> Result<Conne
     let mut connection = Connection::open_with_flags(path, flags).doing("cannot open the database")?;
     connection.busy_timeout(BUSY_TIMEOUT).doing("cannot set the busy timeout")?;
     refuse_newer(&connection, path)?;
+    // Heeded while the file is empty; an older database keeps its own.
+    connection.pragma_update(None, "page_size", PAGE_BYTES).doing("cannot set the size of the database's pages")?;
     let mode: String = connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
         .doing("cannot switch the database to WAL")?;
@@ -177,12 +292,8 @@ pub fn open(path: &Path, synchronous: Synchronous, create: bool) -> Result<Conne
             })
             .doing("cannot set up the database connection")?;
     }
-    migrate(&mut connection)?;
+    migrate(&mut connection, path)?;
     Ok(connection)
-}
-
-fn version(connection: &Connection) -> Result<i64, StoreError> {
-    connection.pragma_query_value(None, "user_version", |row| row.get(0)).doing("cannot read the database")
 }
 
 fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), StoreError> {
@@ -193,52 +304,11 @@ fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Counts those of the hub's and the station's tables that are there: somebody may have dropped one.
-fn tables(connection: &Connection) -> Result<i64, StoreError> {
-    connection
-        .query_row(
-            "SELECT count(*) FROM sqlite_schema WHERE type = 'table'
-             AND name IN ('weather_data', 'magnetic_flux_data', 'source', 'quarantine', 'delivery', 'retained', 'session',
-               'session_message', 'outbox', 'outbox_total', 'alert_episode', 'alert_notice',
-               'heartbeat')",
-            [],
-            |row| row.get(0),
-        )
-        .doing("cannot read the database's schema")
-}
-
-fn has_column(connection: &Connection, table: &str, column: &str) -> rusqlite::Result<bool> {
-    connection
-        .query_row("SELECT count(*) > 0 FROM pragma_table_info(?1) WHERE name = ?2", [table, column], |row| row.get(0))
-}
-
-fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    if version(connection)? >= VERSION && tables(connection)? == TABLES {
-        return Ok(());
-    }
-    const DOING: &str = "cannot bring the database's schema up to date";
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).doing(DOING)?;
-    transaction.execute_batch(STATION_TABLES).doing(DOING)?;
-    for table in ["weather_data", "magnetic_flux_data"] {
-        for column in ADDED_COLUMNS {
-            if !has_column(&transaction, table, column).doing(DOING)? {
-                transaction.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} INTEGER")).doing(DOING)?;
-            }
-        }
-    }
-    transaction.execute_batch(HUB_TABLES).doing(DOING)?;
-    if !has_column(&transaction, "source", "rhythm_ms").doing(DOING)? {
-        transaction.execute_batch("ALTER TABLE source ADD COLUMN rhythm_ms INTEGER").doing(DOING)?;
-    }
-    transaction.execute(OUTBOX_BEGINS, [now_ms()]).doing(DOING)?;
-    transaction.pragma_update(None, "user_version", VERSION).doing(DOING)?;
-    transaction.commit().doing(DOING)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::clock::now_ms;
 
     #[test]
     fn an_old_database_keeps_its_rows_and_its_columns_first() {
@@ -277,7 +347,8 @@ mod tests {
         let connection = open(&path, Synchronous::Full, true).unwrap();
         connection.execute_batch("DROP TABLE quarantine").unwrap();
         drop(connection);
-        assert_eq!(tables(&open(&path, Synchronous::Full, true).unwrap()).unwrap(), TABLES);
+        let connection = open(&path, Synchronous::Full, true).unwrap();
+        connection.execute_batch("SELECT 1 FROM quarantine, delivery").unwrap();
     }
 
     #[test]
@@ -306,6 +377,18 @@ mod tests {
         drop(newer);
         let error = open(&path, Synchronous::Full, true).unwrap_err();
         assert!(matches!(error, StoreError::Newer { found: 9999, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_new_database_has_small_pages_and_an_old_one_keeps_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = dir.path().join("old.db");
+        Connection::open(&old).unwrap().execute_batch("PRAGMA page_size = 4096; CREATE TABLE mine(x)").unwrap();
+        for (path, bytes) in [(old, 4_096), (dir.path().join("new.db"), PAGE_BYTES)] {
+            let connection = open(&path, Synchronous::Full, true).unwrap();
+            let found: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0)).unwrap();
+            assert_eq!(found, bytes, "{}", path.display());
+        }
     }
 
     #[test]

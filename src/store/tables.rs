@@ -13,7 +13,7 @@ use super::outbox::rows;
 use crate::reading::{Marks, Number, Reading, Sample};
 
 /// Why a message that the database does not take is in quarantine.
-const REFUSED: &str = "refused by the database";
+pub(super) const REFUSED: &str = "refused by the database";
 
 /// What a message in quarantine is counted with, bytes, as an SQL expression over its row.
 macro_rules! quarantine_bytes {
@@ -95,7 +95,7 @@ impl<'c> Tables<'c> {
         self.outbox.as_mut()
     }
 
-    fn insert_reading(
+    pub(super) fn insert_reading(
         &mut self,
         reading: &Reading,
         source: Option<i64>,

@@ -7,16 +7,22 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ffi};
 use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 
 use super::cached::{Cached, RowName};
 use super::error::{Class, Doing, StoreError};
 use super::heartbeat::Heartbeat;
-use super::job::{Content, Job};
+use super::job::{Content, Entry, Job};
+use super::journal::Journal;
+use super::losses::Losses;
 use super::outbox::{Claims, Outbox};
+use super::progress::Progress;
+use super::rollup::Late;
 use super::tables::Tables;
-use super::{alerts, kept, schema};
+use super::wear::Wear;
+use super::{alerts, damage, kept, ledger, losses, salvaged, schema};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
 
@@ -38,6 +44,8 @@ pub(super) struct Outcome {
     pub(super) readings: u64,
     pub(super) quarantined: u64,
     pub(super) duplicates: u64,
+    /// Samples that their sensor sent again as new messages.
+    pub(super) repeats: u64,
     pub(super) quarantine_dropped: u64,
     /// Messages added to the outbox.
     pub(super) forwarded: u64,
@@ -51,6 +59,10 @@ pub(super) struct Outcome {
     pub(super) kept_refused: u64,
     /// Jobs of changes to what is kept of alerts that the database refused.
     pub(super) alerts_refused: u64,
+    /// Changes of the ledger of readings that the database refused.
+    pub(super) ledger_refused: u64,
+    /// Jobs of rollups and retention that the database refused.
+    pub(super) upkeep_refused: u64,
 }
 
 /// The database, open for writing.
@@ -62,29 +74,47 @@ pub(super) struct Database {
     file: (u64, u64),
     log_path: PathBuf,
     log: Option<(u64, u64)>,
-    connection: Connection,
-    cached: Cached,
-    outbox: Option<Arc<Outbox>>,
+    pub(super) connection: Connection,
+    pub(super) cached: Cached,
+    pub(super) outbox: Option<Arc<Outbox>>,
     heartbeat: Arc<Heartbeat>,
+    journal: Arc<Journal>,
+    wear: Arc<Wear>,
+    losses: Arc<Losses>,
+    late: Late,
     doubt: Option<Doubt>,
+    /// Whether this connection knows how long its log, and how large the database, may become.
+    pub(super) is_bounded: bool,
+    /// Whether a transaction holds its jobs alone, since only what makes room may be written.
+    pub(super) is_frugal: bool,
+    /// Whether all of its pages are still to be read.
+    is_in_doubt: bool,
 }
 
 impl Database {
-    /// Opens the database and reads what is cached beside it.
+    /// Opens the database and reads what is cached beside it; `why_new` is what was wrong with the one before, where that was put
+    /// aside just now, and `has_log` whether it has a log from before the start.
     pub(super) fn open(
         path: &Path,
         synchronous: Synchronous,
         quarantine_bytes_max: u64,
         outbox: Option<Arc<Outbox>>,
         create: bool,
+        why_new: Option<&str>,
+        has_log: bool,
     ) -> Result<Database, StoreError> {
-        let connection = schema::open(path, synchronous, create)?;
+        let mut connection = schema::open(path, synchronous, create)?;
+        // Closed on the way out, a damaged database is left as it is.
+        keep_as_it_is(&connection, true)?;
+        let is_in_doubt = damage::after_opening(&connection, path, has_log)?;
+        salvaged::register(&mut connection, &crate::lock::resolved(path), why_new)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         // SQLite keeps the log beside the file itself, not beside a link to it.
         let place = path.canonicalize().map_err(|_| StoreError::Moved { path: path.to_owned() })?;
         let mut log_path = place.clone().into_os_string();
         log_path.push("-wal");
         let cached = Cached::load(&connection, quarantine_bytes_max, outbox.clone())?;
+        keep_as_it_is(&connection, false)?;
         Ok(Database {
             path: path.to_owned(),
             file: identity(&place, Follow::Yes).ok_or_else(|| StoreError::Moved { path: path.to_owned() })?,
@@ -95,13 +125,35 @@ impl Database {
             cached,
             outbox,
             heartbeat: Arc::default(),
+            journal: Arc::default(),
+            wear: Arc::default(),
+            losses: Arc::default(),
+            late: Late::default(),
             doubt: None,
+            is_bounded: false,
+            is_frugal: false,
+            is_in_doubt,
         })
     }
 
-    /// Lets a heartbeat that is asked for ride in the transactions from now on.
-    pub(super) fn with_heartbeat(self, heartbeat: &Arc<Heartbeat>) -> Database {
-        Database { heartbeat: heartbeat.clone(), ..self }
+    /// Lets a heartbeat that is asked for, and events, ride in the transactions from now on.
+    pub(super) fn with_riders(self, progress: &Progress) -> Result<Database, StoreError> {
+        progress.heartbeat.opened(&self.connection)?;
+        progress.journal.look(&self.connection)?;
+        if self.is_in_doubt {
+            progress.doubts.ask();
+        }
+        progress.doubts.want_salvage();
+        progress.wear.opened(&self.connection)?;
+        let late = Late::opened(&self.connection, progress.claims.clone())?;
+        Ok(Database {
+            heartbeat: progress.heartbeat.clone(),
+            journal: progress.journal.clone(),
+            losses: progress.losses.clone(),
+            wear: progress.wear.clone(),
+            late,
+            ..self
+        })
     }
 
     /// Returns the device and inode of the file that is written.
@@ -126,19 +178,38 @@ impl Database {
                 drop(claims);
                 self.tell_bridge(*outcome);
             }
-            Err(_) => {
-                if !self.connection.is_autocommit() {
-                    self.connection
-                        .execute_batch("ROLLBACK")
-                        .unwrap_or_else(|error| tracing::debug!(%error, "rollback failed"));
-                }
-                self.cached.rolled_back();
+            Err(error) => {
+                self.roll_back();
+                // The row that commits found no room, so none of it is there.
+                self.doubt = self.doubt.filter(|_| !error.is_full());
                 if let (Some(_), Some(_), Some(outbox)) = (&claims, self.doubt, &outbox) {
                     outbox.doubt();
                 }
             }
         }
         stored
+    }
+
+    pub(super) fn begin(&self) -> Result<(), StoreError> {
+        self.execute("BEGIN IMMEDIATE").doing("cannot begin a transaction")
+    }
+
+    pub(super) fn commit(&self) -> Result<(), StoreError> {
+        self.execute("COMMIT").doing("cannot commit")
+    }
+
+    pub(super) fn roll_back(&mut self) {
+        if !self.connection.is_autocommit() {
+            self.connection
+                .execute_batch("ROLLBACK")
+                .unwrap_or_else(|error| tracing::debug!(%error, "rollback failed"));
+        }
+        self.cached.rolled_back();
+    }
+
+    /// Returns the size of the write-ahead log, bytes.
+    pub(super) fn log_bytes(&self) -> u64 {
+        std::fs::metadata(&self.log_path).map_or(0, |found| found.len())
     }
 
     /// Counts what a transaction did to the outbox, and lets the bridge read it.
@@ -193,12 +264,29 @@ impl Database {
         self.connection.busy_timeout(BUSY_TIMEOUT_HURRIED).doing("cannot set the busy timeout")
     }
 
+    /// Notes that the hub stops in order.
+    pub(super) fn stopped(&self) -> Result<(), StoreError> {
+        self.check_place()?;
+        self.begin()?;
+        self.write_losses(true)?;
+        self.journal.write(&self.connection)?;
+        self.heartbeat.stopped(&self.connection)?;
+        self.wear.write(&self.connection)?;
+        self.commit()
+    }
+
     /// Moves the log into the database file and closes it; the last one out removes `-wal` and `-shm`.
     pub(super) fn close(self) -> Result<(), StoreError> {
         self.connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .doing("cannot move the write-ahead log into the database")?;
         self.connection.close().map_err(|(_, error)| error).doing("cannot close the database")
+    }
+
+    /// Closes a damaged database and leaves it as it is, its log, too.
+    pub(super) fn abandon(self) -> Result<(), StoreError> {
+        keep_as_it_is(&self.connection, true)?;
+        self.connection.close().map_err(|(_, error)| error).doing("cannot close the damaged database")
     }
 
     /// Sees that the file and its log are still where they were opened. SQLite would go on writing to moved or deleted
@@ -222,15 +310,19 @@ impl Database {
         outbox: Option<&'o Outbox>,
         claims: &mut Option<MutexGuard<'o, Claims>>,
     ) -> Result<Outcome, StoreError> {
-        self.execute("BEGIN IMMEDIATE").doing("cannot begin a transaction")?;
+        self.begin()?;
         let mut outcome = Outcome::default();
         let mut last = None;
+        self.late.begin();
         {
             let mut tables = Tables::prepare(&self.connection, outbox.is_some())?;
             for job in batch {
                 match &job.content {
                     Content::Message(message) => {
                         let row = self.cached.store(&self.connection, &mut tables, message, &mut outcome)?;
+                        if let (Some(_), Entry::Reading(reading)) = (&row, &message.entry) {
+                            self.late.look_at(message, reading);
+                        }
                         last = row.or(last);
                     }
                     Content::Kept(changes) => {
@@ -239,7 +331,24 @@ impl Database {
                     Content::Alerts(changes) => {
                         outcome.alerts_refused += u64::from(!taken(alerts::apply(&self.connection, changes))?);
                     }
+                    Content::Errand(errand) => {
+                        errand.apply(&self.connection, &mut self.cached, &mut tables, &mut outcome)?;
+                        self.late.added_beside();
+                    }
                     Content::Heartbeat => {}
+                    Content::Ledger(change) => {
+                        outcome.ledger_refused += u64::from(!taken(ledger::apply(&self.connection, change))?)
+                    }
+                    Content::Rollup(changes) => {
+                        outcome.upkeep_refused += u64::from(!taken(self.late.apply(&self.connection, changes))?);
+                    }
+                    Content::Retention(old) => {
+                        outcome.upkeep_refused += u64::from(!taken(self.cached.delete_old(&self.connection, old))?);
+                    }
+                    Content::Salvaged(batch) => {
+                        salvaged::apply(&self.connection, &mut self.cached, &mut tables, batch)?;
+                        self.late.added_beside();
+                    }
                     Content::Outbox(changes) => {
                         self.cached.change_outbox(&self.connection, changes, &mut outcome)?;
                     }
@@ -255,14 +364,39 @@ impl Database {
             outcome.outbox_dropped = rows.drop_beyond_limits(&self.connection, claims, now_ms)?;
         }
         self.cached.finish(&self.connection, &mut outcome)?;
-        let beats = self.heartbeat.write(&self.connection)?;
-        self.execute("COMMIT").doing("cannot commit").inspect_err(|_| {
+        if !self.is_frugal {
+            self.write_losses(false)?;
+        }
+        self.late.write(&self.connection)?;
+        let beats = !self.is_frugal && self.heartbeat.write(&self.connection)?;
+        let worn = if beats { self.wear.write(&self.connection)? } else { None };
+        let events = if self.is_frugal { 0 } else { self.journal.write(&self.connection)? };
+        self.commit().inspect_err(|_| {
             self.doubt = last.map(|row| Doubt { row, outcome });
         })?;
         if beats {
             self.heartbeat.written();
+            self.heartbeat.take_unclean().into_iter().for_each(|words| self.journal.note("hub.unclean", words));
+        }
+        worn.into_iter().for_each(|worn| self.wear.written(worn));
+        self.journal.written(events);
+        if !self.is_frugal {
+            self.losses.written();
+        }
+        let has_salvaged = batch.iter().any(|job| matches!(job.content, Content::Salvaged(_)));
+        if events > 0 || has_salvaged {
+            self.journal.look(&self.connection).unwrap_or_else(|error| tracing::debug!(%error, "events are not seen"));
         }
         Ok(outcome)
+    }
+
+    /// Writes what found no room in the queue, where it is due, and notes it as an event once.
+    fn write_losses(&self, at_once: bool) -> Result<(), StoreError> {
+        let Some((places, is_new)) = self.losses.due(at_once) else { return Ok(()) };
+        if is_new {
+            self.journal.note("store.lost", losses::in_words(&places));
+        }
+        ledger::write_lost(&self.connection, &places, |source| self.cached.number(source))
     }
 
     /// Runs a statement that is kept prepared.
@@ -280,11 +414,22 @@ fn taken(applied: Result<(), StoreError>) -> Result<bool, StoreError> {
     }
 }
 
+/// Lets SQLite leave the log where it is when the connection is closed, or move it into the database.
+fn keep_as_it_is(connection: &Connection, keep: bool) -> Result<(), StoreError> {
+    let set = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep);
+    set.map(drop).doing("cannot set up the database connection")
+}
+
 /// Whether a symbolic link is followed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Follow {
     Yes,
     No,
+}
+
+/// Returns device and inode of the file that a path leads to.
+pub(super) fn file_at(path: &Path) -> Option<(u64, u64)> {
+    identity(path, Follow::Yes)
 }
 
 /// Returns device and inode, which stay with a file wherever it is moved.

@@ -5,7 +5,7 @@ use crate::store::tables::quarantine_bytes;
 use crate::store::{Delivery, Entry, Forward, Incoming, Lane, Origin, OutboxSettings, Reader};
 
 fn open(path: &Path) -> Database {
-    Database::open(path, Synchronous::Full, 2000, None, true).unwrap()
+    Database::open(path, Synchronous::Full, 2000, None, true, None, false).unwrap()
 }
 
 fn job(entry: Entry, delivery: Option<Delivery>) -> Job {
@@ -19,7 +19,7 @@ fn job(entry: Entry, delivery: Option<Delivery>) -> Job {
 fn incoming(job: &mut Job) -> &mut Incoming {
     match &mut job.content {
         Content::Message(message) => message,
-        Content::Kept(_) | Content::Alerts(_) | Content::Outbox(_) | Content::Heartbeat => panic!("not a message"),
+        _ => panic!("not a message"),
     }
 }
 
@@ -178,7 +178,7 @@ fn a_commit_in_doubt_that_holds_nothing_but_outbox_rows_is_found_in_the_file() {
     let path = dir.path().join("a.db");
     let settings = OutboxSettings { bytes_max: 1 << 20, age_max: None, maybe_sent: 0 };
     let outbox = Arc::new(Outbox::new(settings));
-    let mut database = Database::open(&path, Synchronous::Full, 2000, Some(outbox.clone()), true).unwrap();
+    let mut database = Database::open(&path, Synchronous::Full, 2000, Some(outbox.clone()), true, None, false).unwrap();
     let mut passing = job(Entry::Passing, None);
     incoming(&mut passing).forward = Some(Box::new(Forward { topic: "a/b".into(), retain: false, properties: None }));
     let outcome = database.store(&[passing]).unwrap();

@@ -7,6 +7,8 @@
 //! the queue. Errors are logged here and nowhere below, the first at once, then at a bounded rate, and their end.
 //! An error that waiting cannot mend ends the thread, and with it the hub.
 
+mod relief;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::ErrorCode;
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::AckGate;
 use super::error::{Class, StoreError};
@@ -22,8 +24,10 @@ use super::job::{Entry, Job};
 use super::outbox::Outbox;
 use super::progress::Progress;
 use super::queue::Queue;
+use super::space::Space;
 use super::tap::Tap;
-use super::transaction::{Database, Doubt, Outcome};
+use super::transaction::{Database, Doubt, Outcome, file_at};
+use super::{damage, renewal, salvager};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
 use crate::fault;
@@ -53,6 +57,8 @@ pub struct Settings {
     pub batch_max: usize,
     /// Payload bytes in quarantine, at most.
     pub quarantine_bytes_max: u64,
+    /// Bytes kept back on the disk for when it is full.
+    pub reserve_bytes: u64,
     /// Failures in a row from which on the store counts as degraded.
     pub write_failures_max: u32,
     /// Who watches the readings that were stored.
@@ -78,16 +84,17 @@ impl Writer {
     /// # Errors
     /// Whatever else keeps the database from being opened.
     pub fn start(settings: Settings, queue: Arc<Queue>, outbox: Option<Arc<Outbox>>) -> Result<Writer, StoreError> {
-        let Settings { path, synchronous, quarantine_bytes_max, .. } = &settings;
-        let progress = Arc::new(Progress::default());
-        let database = match Database::open(path, *synchronous, *quarantine_bytes_max, outbox.clone(), true) {
-            Ok(database) => Some(database.with_heartbeat(&progress.heartbeat)),
-            Err(error) if is_busy(&error) => {
+        let progress = Arc::new(Progress::begin(queue.losses()));
+        let mut space = Space::new(&settings.path, settings.reserve_bytes, &progress);
+        let database = match space.opened(|| renewal::open(&settings, &outbox, &progress)) {
+            Ok(database) => Some(database),
+            Err(error) if is_busy(&error) || matches!(error, StoreError::TooManyAside { .. }) => {
                 warn!(path = %settings.path.display(), "{error}; the hub starts and waits for it");
                 None
             }
             Err(error) => return Err(error),
         };
+        salvager::start(settings.path.clone(), queue.clone(), progress.clone())?;
         let give_up = Arc::new(AtomicBool::new(false));
         let (end, ended) = oneshot::channel();
         let mut work = Work {
@@ -102,6 +109,11 @@ impl Writer {
             outbox,
             doubt: None,
             last_file: None,
+            space,
+            spoilt: None,
+            spoilt_file: None,
+            shelved: Vec::new(),
+            why_new: None,
         };
         std::thread::Builder::new()
             .name("store-writer".into())
@@ -154,6 +166,8 @@ impl Drop for CloseAtEnd {
 }
 
 struct Work {
+    /// What can wait while the disk is full: it is done once there is room again.
+    shelved: Vec<Job>,
     settings: Settings,
     queue: Arc<Queue>,
     progress: Arc<Progress>,
@@ -167,6 +181,13 @@ struct Work {
     doubt: Option<Doubt>,
     /// Device and inode of the database that was written last.
     last_file: Option<(u64, u64)>,
+    space: Space,
+    /// What is wrong with the database, where it is damaged and not put aside yet.
+    spoilt: Option<String>,
+    /// Which file that is, by device and inode.
+    spoilt_file: Option<Option<(u64, u64)>>,
+    /// What was wrong with the database that was put aside, until there is a new one.
+    why_new: Option<String>,
 }
 
 /// A row of failures, from its first to the first success.
@@ -198,10 +219,13 @@ impl Work {
             if !self.queue.take(&mut batch, self.settings.batch_max, watch, linger) {
                 break;
             }
+            if self.progress.room.is_ample() {
+                batch.append(&mut self.shelved);
+            }
             waited = start.elapsed();
             self.progress.step();
             self.progress.writing_since_ms.store(now_ms(), Ordering::Relaxed);
-            let took = match self.store(&batch) {
+            let took = match self.store(&mut batch) {
                 Ok(Some(took)) => took,
                 Ok(None) => break,
                 Err(error) => {
@@ -220,7 +244,7 @@ impl Work {
     }
 
     /// Stores a batch, however long it takes; `None` where that was given up because the hub stops.
-    fn store(&mut self, batch: &[Job]) -> Result<Option<Duration>, StoreError> {
+    fn store(&mut self, batch: &mut Vec<Job>) -> Result<Option<Duration>, StoreError> {
         loop {
             let start = Instant::now();
             fault::hang("store-writer");
@@ -241,6 +265,14 @@ impl Work {
                     if outcome.alerts_refused > 0 {
                         warn!("the database refused changes of alerts: after a restart they may be sent again");
                     }
+                    if outcome.ledger_refused > 0 && self.rejected_lines.allows() {
+                        warn!("the database refused to count readings, or to set their times right");
+                    }
+                    if outcome.upkeep_refused > 0 && self.dropped_lines.allows() {
+                        warn!(
+                            "the database refused a rollup, or to delete old rows: what it says of some hours may be wrong"
+                        );
+                    }
                     if outcome.quarantine_dropped > 0 {
                         warn!(
                             dropped = outcome.quarantine_dropped,
@@ -251,11 +283,18 @@ impl Work {
                     return Ok(Some(start.elapsed()));
                 }
                 Err(error) if error.class() == Class::Retry => {
-                    if self.failed(&error) {
+                    let has_room = self.make_room(&error, batch);
+                    if batch.is_empty() {
+                        return Ok(Some(start.elapsed()));
+                    }
+                    if !has_room && self.failed(&error) {
                         return Ok(None);
                     }
                 }
-                Err(error) => return Err(error),
+                Err(error) => match damage::of_error(&error, &self.settings.path) {
+                    Some(what) => self.spoilt = Some(what),
+                    None => return Err(error),
+                },
             }
         }
     }
@@ -297,17 +336,37 @@ impl Work {
     }
 
     fn attempt(&mut self, batch: &[Job]) -> Result<Outcome, StoreError> {
-        let mut database = match self.database.take() {
-            Some(database) => database,
-            None => self.reopen()?,
+        if self.outbox.as_ref().is_some_and(|outbox| outbox.take_damage()) {
+            self.progress.doubts.ask();
+        }
+        if let Some(what) = self.progress.doubts.take_found() {
+            self.spoilt = Some(what);
+        }
+        let mut database = match (self.spoilt.take(), self.database.take()) {
+            (None, Some(database)) => database,
+            (None, None) => self.reopen()?,
+            // What was found is of the file that was written; one that somebody has put in its place may be whole.
+            (Some(_), None) if self.is_another_file() => self.reopen()?,
+            (Some(what), open) => {
+                open.map(Database::abandon).transpose().map(drop).unwrap_or_else(|error| debug!(%error, "abandoned"));
+                if let Err(error) = renewal::put_aside(&self.settings, &what) {
+                    self.spoilt = Some(what);
+                    return Err(error);
+                }
+                // What it may or may not hold is salvaged with the rest.
+                (self.doubt, self.last_file, self.spoilt_file, self.why_new) = (None, None, None, Some(what));
+                self.reopen()?
+            }
         };
         self.progress.was_open.store(true, Ordering::Relaxed);
+        self.why_new = None;
         // To open it may have taken as long as SQLite waits for a lock.
         self.progress.step();
         if self.queue.is_closed() {
             database.hurry()?;
         }
         self.last_file = Some(database.file());
+        self.space.tend(&mut database);
         if let Some(doubt) = self.doubt {
             let settled = database.settle(doubt)?;
             self.doubt = None;
@@ -318,28 +377,48 @@ impl Work {
         }
         let result = database.store(batch);
         match &result {
-            Err(error) if !is_busy(error) => {
+            Err(error) if !is_busy(error) && !error.is_full() => {
                 self.doubt = database.doubt();
                 // After anything but a lock, a fresh connection: it re-reads what the file really holds. Closing
                 // moves the log into a file that was moved away, so that it is whole where it went.
-                database.close().unwrap_or_else(|error| tracing::debug!(%error, "close after a failure"));
+                let is_damage = damage::of_error(error, &self.settings.path).is_some();
+                let closed = if is_damage { database.abandon() } else { database.close() };
+                closed.unwrap_or_else(|error| debug!(%error, "close after a failure"));
             }
             _ => self.database = Some(database),
+        }
+        if result.is_ok() {
+            self.space.written();
         }
         result
     }
 
-    /// Opens the database again; never makes a new one, which would be taken for the old one when that comes back.
-    fn reopen(&self) -> Result<Database, StoreError> {
-        let Settings { path, synchronous, quarantine_bytes_max, .. } = &self.settings;
-        if !path.exists() {
+    /// Tells whether another file than the one that was found damaged stands at the database's place.
+    fn is_another_file(&mut self) -> bool {
+        let now = file_at(&self.settings.path);
+        let found = *self.spoilt_file.get_or_insert(self.last_file.or(now));
+        let is_another = now.is_some() && now != found;
+        if is_another {
+            warn!("the damaged database was replaced by another file while it could not be put aside: that is opened");
+            self.spoilt_file = None;
+        }
+        is_another
+    }
+
+    /// Opens the database again; never makes a new one, which would be taken for the old one when that comes back, unless that was put
+    /// aside.
+    fn reopen(&mut self) -> Result<Database, StoreError> {
+        let path = &self.settings.path;
+        let why = self.why_new.as_deref();
+        if !path.exists() && why.is_none() {
             return Err(StoreError::Moved { path: path.clone() });
         }
-        let database = Database::open(path, *synchronous, *quarantine_bytes_max, self.outbox.clone(), false)?;
+        let (settings, outbox, progress) = (&self.settings, &self.outbox, &self.progress);
+        let database = self.space.opened(|| renewal::make(settings, outbox, progress, why.is_some(), why))?;
         if self.last_file.is_some_and(|last| last != database.file()) {
             warn!(path = %path.display(), "the database is another file than before: readings go into it from now on");
         }
-        Ok(database.with_heartbeat(&self.progress.heartbeat))
+        Ok(database)
     }
 
     /// Notes a failure, pauses, and tells whether to give up because the hub stops.
@@ -361,6 +440,7 @@ impl Work {
         }
         if in_row == self.settings.write_failures_max {
             progress.degraded.store(true, Ordering::Relaxed);
+            progress.journal.note("store.degraded", format!("degraded mode began: {error}"));
             error!(
                 failures = in_row,
                 waiting,
@@ -383,6 +463,11 @@ impl Work {
         let failures = self.progress.failures_in_row.swap(0, Ordering::Relaxed);
         self.progress.set_last_error(None);
         let degraded = self.progress.degraded.swap(false, Ordering::Relaxed);
+        if degraded {
+            let seconds = trouble.since.elapsed().as_secs();
+            let text = format!("degraded mode ended: the database could not be written for {seconds} s");
+            self.progress.journal.note("store.degraded", text);
+        }
         info!(
             failures,
             seconds = trouble.since.elapsed().as_secs(),
@@ -408,8 +493,9 @@ impl Work {
 
     /// Says how much was queued and is not stored; returns it.
     fn tell_unwritten(&self) -> usize {
-        // A heartbeat that waits is no message.
-        let messages = self.queue.jobs().saturating_sub(usize::from(self.progress.heartbeat.is_queued()));
+        // A heartbeat that waits is no message, nor is what the hub does beside taking them.
+        let beside = usize::from(self.progress.heartbeat.is_queued()) + self.shelved.len();
+        let messages = self.queue.jobs().saturating_sub(beside);
         if messages > 0 {
             error!("{}", StoreError::Unwritten { messages });
         }
@@ -419,7 +505,7 @@ impl Work {
     fn finish(&mut self) -> End {
         let messages = self.tell_unwritten();
         if let Some(database) = self.database.take()
-            && let Err(error) = database.hurry().and_then(|()| database.close())
+            && let Err(error) = database.hurry().and_then(|()| database.stopped()).and_then(|()| database.close())
         {
             warn!("{error}; the next start does it");
         }

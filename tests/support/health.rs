@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Hub, SOON, Site, holds_within, wait_for};
 
 /// An owner who wants to be told of whatever is wrong, at once.
-const ALERTS: &str = "[alerts]\ngroup_s = 0\n[[alerts.channel]]\nname = \"log\"\nkind = \"log\"\n";
+pub const ALERTS: &str = "[alerts]\ngroup_s = 0\n[[alerts.channel]]\nname = \"log\"\nkind = \"log\"\n";
 
 /// Makes the site of a hub that says every `interval_s` what is wrong, and tells its owner; `more` goes on in `[health]`.
 pub fn telling(interval_s: u32, more: &str) -> Site {

@@ -34,7 +34,9 @@ for topic, payload, qos in sent:
     client.publish(topic, payload, qos).wait_for_publish(20)
 assert received.wait(20), len(got)
 assert sorted(got) == sorted(sent)
-infos = [client.publish("paho/weathermeters/", reading, qos) for qos in (1, 2) for _ in range(50)]
+# Each reading is another: the same sample sent twice would be stored once.
+samples = [reading.replace('"temperature":5.22', '"temperature":%d' % number) for number in range(100)]
+infos = [client.publish("paho/weathermeters/", sample, 1 + number % 2) for number, sample in enumerate(samples)]
 for info in infos:
     info.wait_for_publish(20)
     assert info.is_published()

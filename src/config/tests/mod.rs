@@ -298,6 +298,11 @@ fn the_effective_configuration_feeds_back_to_the_same() {
         synchronous = "normal"
         batch_max = 25
         quarantine_bytes_max = 70001
+        reserve_bytes = 70002
+        [store.backup]
+        directory = "e"
+        every_hours = 33
+        keep = 34
         [health]
         interval_s = 26
         write_silence_s = 27

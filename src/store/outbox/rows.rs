@@ -39,6 +39,8 @@ macro_rules! outbox_bytes {
     };
 }
 
+pub(in crate::store) use outbox_bytes;
+
 /// The statement that adds a row.
 pub(in crate::store) const INSERT: &str =
     "INSERT INTO outbox(received_ms, topic, retain, payload, properties) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -109,6 +111,13 @@ impl Rows {
         self.figures.bytes += ROW_BYTES + texts as u64;
         self.figures.newest = connection.last_insert_rowid();
         Ok(self.figures.newest)
+    }
+
+    /// Counts a row that came out of a damaged database.
+    pub(in crate::store) fn salvaged(&mut self, id: i64, bytes: i64) {
+        self.figures.messages += 1;
+        self.figures.bytes += bytes.unsigned_abs();
+        self.figures.newest = self.figures.newest.max(id);
     }
 
     /// Makes the changes that the bridge asks for.

@@ -87,7 +87,7 @@ impl Setup {
 fn open(dir: &Path, settings: OutboxSettings) -> (Database, Arc<Outbox>) {
     let outbox = Arc::new(Outbox::new(settings));
     let path = dir.join("a.db");
-    (Database::open(&path, Synchronous::Full, 1 << 20, Some(outbox.clone()), true).unwrap(), outbox)
+    (Database::open(&path, Synchronous::Full, 1 << 20, Some(outbox.clone()), true, None, false).unwrap(), outbox)
 }
 
 fn job(entry: Entry, payload: &str, received_ms: i64, delivery: Option<Delivery>) -> Job {

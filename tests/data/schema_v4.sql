@@ -1,0 +1,115 @@
+-- The schema as version 4 of the hub made it.
+
+CREATE TABLE IF NOT EXISTS weather_data (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  timestamp INTEGER NOT NULL,
+  sample_interval INTEGER,
+  temperature REAL,
+  humidity REAL,
+  pressure REAL,
+  irradiance REAL,
+  wind_direction INTEGER,
+  rain_gauge_count INTEGER,
+  anemometer_count INTEGER,
+  created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP
+);
+CREATE TABLE IF NOT EXISTS magnetic_flux_data (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  x REAL NOT NULL,
+  y REAL NOT NULL,
+  z REAL NOT NULL,
+  created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP
+);
+CREATE INDEX IF NOT EXISTS idx_weather_timestamp ON weather_data(timestamp);
+CREATE INDEX IF NOT EXISTS idx_weather_created ON weather_data(created_at);
+CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
+ALTER TABLE weather_data ADD COLUMN source_id INTEGER;
+ALTER TABLE weather_data ADD COLUMN received_ms INTEGER;
+ALTER TABLE weather_data ADD COLUMN marks INTEGER;
+ALTER TABLE magnetic_flux_data ADD COLUMN source_id INTEGER;
+ALTER TABLE magnetic_flux_data ADD COLUMN received_ms INTEGER;
+ALTER TABLE magnetic_flux_data ADD COLUMN marks INTEGER;
+CREATE TABLE IF NOT EXISTS source (
+  id INTEGER PRIMARY KEY,
+  topic TEXT NOT NULL UNIQUE,
+  first_seen_ms INTEGER NOT NULL,
+  rhythm_ms INTEGER
+);
+CREATE TABLE IF NOT EXISTS heartbeat (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  written_ms INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS quarantine (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  received_ms INTEGER NOT NULL,
+  topic TEXT NOT NULL,
+  client_id TEXT NOT NULL,
+  qos INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  detail TEXT NOT NULL,
+  payload BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS delivery (
+  id INTEGER PRIMARY KEY,
+  client_id TEXT NOT NULL,
+  marks BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS retained (
+  topic TEXT PRIMARY KEY,
+  publisher TEXT NOT NULL,
+  expires_ms INTEGER,
+  packet BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS session (
+  client_id TEXT PRIMARY KEY,
+  expiry_s INTEGER NOT NULL,
+  away_since_ms INTEGER,
+  state TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS session_message (
+  client_id TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  publisher TEXT NOT NULL,
+  expires_ms INTEGER,
+  packet BLOB NOT NULL,
+  PRIMARY KEY (client_id, number)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS alert_episode (
+  id INTEGER PRIMARY KEY,
+  rule TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  severity TEXT NOT NULL,
+  text TEXT NOT NULL,
+  fired_ms INTEGER NOT NULL,
+  resolved_ms INTEGER,
+  acknowledged_ms INTEGER,
+  repeats INTEGER NOT NULL,
+  told_ms INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS alert_notice (
+  episode INTEGER NOT NULL,
+  what TEXT NOT NULL,
+  channel TEXT NOT NULL,
+  severity TEXT NOT NULL,
+  text TEXT NOT NULL,
+  made_ms INTEGER NOT NULL,
+  done_ms INTEGER,
+  outcome TEXT,
+  UNIQUE (episode, what, channel)
+);
+CREATE TABLE IF NOT EXISTS outbox (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  received_ms INTEGER NOT NULL,
+  topic TEXT NOT NULL,
+  retain INTEGER NOT NULL,
+  payload BLOB NOT NULL,
+  properties TEXT,
+  lost TEXT
+);
+CREATE TABLE IF NOT EXISTS outbox_total (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  messages INTEGER NOT NULL,
+  bytes INTEGER NOT NULL
+);
+INSERT INTO sqlite_sequence(name, seq) VALUES ('outbox', 1700000000000000);
+PRAGMA user_version = 4;
