@@ -19,6 +19,7 @@ use super::progress::Progress;
 use super::queue::Queue;
 use super::salvage::{Pages, Raw, Table, Tally, Walk, beside, columns, table_of};
 use super::salvaged::{self, Batch, REPORT, Row, Targets};
+use super::transaction::file_at;
 use crate::reading::SourceId;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -86,7 +87,12 @@ impl Care {
     /// Reads all pages of the database, and has the writer act where they are damaged.
     fn read_all(&mut self) {
         info!("all pages of the database are read, to see whether they are whole");
-        match damage::read_all(&self.database) {
+        let before = file_at(&self.database);
+        let found = damage::read_all(&self.database);
+        match found {
+            _ if file_at(&self.database) != before => {
+                info!("the database became another file while its pages were read: what was found says nothing of it");
+            }
             Ok(None) => info!("all pages of the database are whole"),
             Ok(Some(what)) => {
                 self.progress.doubts.confirm(what);
