@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Zoned};
 
 use super::Cause;
 use crate::clock::in_words as time;
@@ -34,10 +34,12 @@ pub fn parse_time(text: &str, now_ms: i64) -> Result<i64, String> {
     };
     let parsed = ago()
         .or_else(|| text.parse::<Timestamp>().ok())
+        .or_else(|| text.parse::<Zoned>().ok().map(|time| time.timestamp()))
         .or_else(|| text.parse::<DateTime>().ok().and_then(|time| utc(time).ok()))
         .or_else(|| text.parse::<Date>().ok().and_then(|date| utc(date.at(0, 0, 0, 0)).ok()));
     parsed.map(Timestamp::as_millisecond).ok_or_else(|| {
-        "is no time: 2025-10-03, 2025-10-03T08:24:05, both in UTC, or as long ago as 30m, 6h or 7d".to_owned()
+        "is no time: 2025-10-03, 2025-10-03T08:24:05, both in UTC, 2025-10-03T08:24:05[Europe/Berlin], or as long ago as 30m, 6h or 7d"
+            .to_owned()
     })
 }
 

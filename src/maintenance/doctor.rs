@@ -186,10 +186,14 @@ fn integrity(database: &Path) -> Finding {
     let checked = backup::quick_check(database).and_then(|()| backup::rows(database));
     drop(checking);
     match checked {
+        Ok(holds) if holds.is_empty() => Finding::failing(WHAT, "it has none of a station's tables; see store.path"),
         Ok(holds) => Finding::ok(WHAT, format!("whole: {}", in_words(&holds))),
-        Err(error @ StoreError::Damaged { .. }) => {
-            Finding::failing(WHAT, format!("{error}; keep a copy, and put back a backup"))
-        }
+        Err(error @ StoreError::Damaged { .. }) => Finding::failing(
+            WHAT,
+            format!(
+                "{error}; the hub puts it aside when it starts, and takes over what can be read; or put back a backup"
+            ),
+        ),
         Err(error) => Finding::failing(WHAT, format!("{error}; see its owner and rights, and who has it locked")),
     }
 }

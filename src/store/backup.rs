@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::error::{Doing, StoreError};
+use super::error::{Class, Doing, StoreError};
 
 /// Pages of one step.
 const STEP_PAGES: i32 = 64;
@@ -164,7 +164,12 @@ pub fn verify(copy: &Path, copied: &Copied, pace: Pace) -> Result<Vec<Holds>, St
         let what = format!("its tables reach from and to {found:?}, those of the database {:?}", copied.ends);
         return Err(StoreError::Damaged { path: copy.to_owned(), what });
     }
-    count(&connection)
+    let held = count(&connection)?;
+    if held.is_empty() {
+        let what = "it has none of a station's tables: is it the right database?".to_owned();
+        return Err(StoreError::Damaged { path: copy.to_owned(), what });
+    }
+    Ok(held)
 }
 
 /// Checks a database that may be in use, by `quick_check`.
@@ -214,8 +219,18 @@ fn go_gently(connection: &mut Connection) -> Result<(), StoreError> {
 
 fn check(connection: &Connection, path: &Path, pragma: &str) -> Result<(), StoreError> {
     let words = connection.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get::<_, String>(0));
-    let words = words.doing("the database is damaged")?;
-    if words == "ok" { Ok(()) } else { Err(StoreError::Damaged { path: path.to_owned(), what: words }) }
+    let words = match words {
+        Err(error) => match Err::<String, _>(error).doing("cannot check the database") {
+            Err(error) if error.class() == Class::Corrupt => error.to_string(),
+            other => other?,
+        },
+        Ok(words) => words,
+    };
+    if words == "ok" {
+        Ok(())
+    } else {
+        Err(StoreError::Damaged { path: path.to_owned(), what: crate::log::one_line(&words) })
+    }
 }
 
 fn count(connection: &Connection) -> Result<Vec<Holds>, StoreError> {

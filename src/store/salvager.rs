@@ -285,7 +285,9 @@ impl Salvage {
     /// Says what could not be read.
     fn unread(&self) -> String {
         let Tally { unread, spoilt, cells, .. } = self.walk.tally();
+        let missing = self.walk.pages().missing();
         let mut parts: Vec<String> = [
+            (missing, "pages that the file has lost"),
             (unread, "pages that the disk does not give back"),
             (spoilt, "pages that are none any more"),
             (cells, "rows that are damaged"),

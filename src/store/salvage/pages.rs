@@ -62,6 +62,14 @@ impl Pages {
         (2..=looked).filter(fits).count() * 8 > looked as usize
     }
 
+    /// Returns how many there were, as the header says, and are not there any more; 0 where the header does not say.
+    pub(crate) fn missing(&self) -> u64 {
+        let mut header = [0; 100];
+        let is_sound = self.file.read_exact_at(&mut header, 0).is_ok() && header.starts_with(b"SQLite format 3\0");
+        let said = header[28..32].try_into().map_or(0, u32::from_be_bytes);
+        u64::from(if is_sound { said.saturating_sub(self.count) } else { 0 })
+    }
+
     /// Returns how many there are.
     pub(crate) fn count(&self) -> u32 {
         self.count
