@@ -24,7 +24,7 @@ pub(super) fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
 }
 
 /// Columns at a record's end that may be unreadable.
-const MISSING_MAX: usize = 3;
+pub(super) const MISSING_MAX: usize = 3;
 
 /// Where a record's body begins, and the serial types of its columns.
 #[derive(Debug)]
@@ -51,8 +51,8 @@ impl Header {
     }
 
     /// Reads the values; a text that is not UTF-8 becomes a blob. Where the bytes end before the columns do, one of their types is
-    /// damaged: as long as it is one of the last, these are NULL.
-    pub(super) fn values(&self, bytes: &[u8]) -> Option<Vec<Value>> {
+    /// damaged: as long as no more than `missing_max` of the last are missing, these are NULL.
+    pub(super) fn values(&self, bytes: &[u8], missing_max: usize) -> Option<Vec<Value>> {
         let mut at = self.body;
         let mut values = Vec::with_capacity(self.types.len());
         for &serial in &self.types {
@@ -63,7 +63,7 @@ impl Header {
         }
         let missing = self.types.len() - values.len();
         values.resize(self.types.len(), Value::Null);
-        (missing <= MISSING_MAX).then_some(values)
+        (missing <= missing_max).then_some(values)
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
             Value::Text("hi".to_owned()),
             Value::Blob(vec![1, 2]),
         ];
-        assert_eq!(header.values(&bytes).unwrap(), expected);
+        assert_eq!(header.values(&bytes, 0).unwrap(), expected);
         assert_eq!(varint(&[0xff; 9]), Some((u64::MAX, 9)));
         assert_eq!(varint(&[0x81, 0x00]), Some((128, 2)));
         assert_eq!(varint(&[0x81]), None);
@@ -130,7 +130,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Some(header) = Header::read(&bytes) {
-                header.values(&bytes);
+                header.values(&bytes, MISSING_MAX);
             }
         }
     }
