@@ -24,7 +24,7 @@ pub(super) fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
 }
 
 /// Columns at a record's end that may be unreadable.
-pub(super) const MISSING_MAX: usize = 3;
+const MISSING_MAX: usize = 3;
 
 /// Where a record's body begins, and the serial types of its columns.
 #[derive(Debug)]
@@ -40,7 +40,8 @@ impl Header {
         let body = usize::try_from(size).ok().filter(|&size| size >= at && size <= bytes.len())?;
         let mut types = Vec::new();
         while at < body {
-            let (serial, taken) = varint(bytes.get(at..body)?)?;
+            // A type that the header's end cuts off is damaged, and those before it may be whole: no bytes are as many as it says.
+            let (serial, taken) = varint(bytes.get(at..body)?).unwrap_or((u64::MAX, body - at));
             at += taken;
             types.push(serial);
             if types.len() > COLUMNS_MAX {
@@ -51,19 +52,19 @@ impl Header {
     }
 
     /// Reads the values; a text that is not UTF-8 becomes a blob. Where the bytes end before the columns do, one of their types is
-    /// damaged: as long as no more than `missing_max` of the last are missing, these are NULL.
-    pub(super) fn values(&self, bytes: &[u8], missing_max: usize) -> Option<Vec<Value>> {
+    /// damaged: as long as it is one of the last, these are NULL.
+    pub(super) fn values(&self, bytes: &[u8]) -> Option<Vec<Value>> {
         let mut at = self.body;
         let mut values = Vec::with_capacity(self.types.len());
         for &serial in &self.types {
-            let end = at.checked_add(length(serial)?)?;
-            let Some(here) = bytes.get(at..end) else { break };
+            let end = length(serial).and_then(|length| at.checked_add(length));
+            let Some((end, here)) = end.and_then(|end| Some((end, bytes.get(at..end)?))) else { break };
             values.push(value(serial, here));
             at = end;
         }
         let missing = self.types.len() - values.len();
         values.resize(self.types.len(), Value::Null);
-        (missing <= missing_max).then_some(values)
+        (missing <= MISSING_MAX).then_some(values)
     }
 }
 
@@ -120,17 +121,24 @@ mod tests {
             Value::Text("hi".to_owned()),
             Value::Blob(vec![1, 2]),
         ];
-        assert_eq!(header.values(&bytes, 0).unwrap(), expected);
+        assert_eq!(header.values(&bytes).unwrap(), expected);
         assert_eq!(varint(&[0xff; 9]), Some((u64::MAX, 9)));
         assert_eq!(varint(&[0x81, 0x00]), Some((128, 2)));
         assert_eq!(varint(&[0x81]), None);
+    }
+
+    #[test]
+    fn a_type_that_the_headers_end_cuts_off_costs_its_own_column_alone() {
+        let bytes = [4, 1, 1, 0xc1, 5, 6];
+        let expected = [Value::Integer(5), Value::Integer(6), Value::Null];
+        assert_eq!(Header::read(&bytes).unwrap().values(&bytes).unwrap(), expected);
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Some(header) = Header::read(&bytes) {
-                header.values(&bytes, MISSING_MAX);
+                header.values(&bytes);
             }
         }
     }

@@ -6,7 +6,7 @@
 use rusqlite::types::Value;
 
 use super::pages::Pages;
-use super::record::{Header, MISSING_MAX, varint};
+use super::record::{Header, varint};
 
 /// The page holds rows.
 pub(super) const LEAF: u8 = 0x0d;
@@ -72,16 +72,13 @@ fn row(pages: &Pages, page: &[u8], at: usize, overflow: &mut dyn FnMut(u32)) -> 
     let id = id.cast_signed();
     let local = cell.get(size_len + id_len..)?;
     let whole = usize::try_from(size).ok().filter(|&size| size <= ROW_BYTES_MAX);
-    let said = whole.and_then(|size| payload(pages, local, size, overflow));
-    // Its length may be what is damaged: what a row is says its own header, too, and whole it is best.
-    let values = [0, MISSING_MAX].into_iter().find_map(|missing_max| {
-        said.as_deref().and_then(|bytes| values(bytes, missing_max)).or_else(|| values(local, missing_max))
-    });
-    values.map(|values| Raw { id, values })
+    let found = whole.and_then(|size| payload(pages, local, size, overflow)).and_then(|bytes| values(&bytes));
+    // Its length may be what is damaged: what a row is says its own header, too.
+    found.or_else(|| values(local)).map(|values| Raw { id, values })
 }
 
-fn values(bytes: &[u8], missing_max: usize) -> Option<Vec<Value>> {
-    Header::read(bytes)?.values(bytes, missing_max).filter(|values| values.len() > 1)
+fn values(bytes: &[u8]) -> Option<Vec<Value>> {
+    Header::read(bytes)?.values(bytes).filter(|values| values.len() > 1)
 }
 
 /// Gathers a row of `size` bytes out of its cell and the pages that it goes on in.
