@@ -7,12 +7,13 @@
 mod support;
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use stationhub::broker::auth::acl::Acl;
 use support::mqtt::{Client, Connect, Packet};
+use support::upstream::free_port;
 use support::{SOON, Site, program, wait_for};
 
 const RULES: &str = "\
@@ -334,7 +335,7 @@ fn mosquitto_does_what_the_table_says() {
     if !write_files(&site) {
         return;
     }
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let conf = format!(
         "user root\nlistener {port} 127.0.0.1\nallow_anonymous true\npassword_file {}\nacl_file {}\n",
         site.file("passwords").display(),

@@ -5,19 +5,14 @@
 
 mod support;
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use rusqlite::Connection;
 use support::health::{often, wait_over, wait_told};
 use support::mqtt::{Client, Connect};
 use support::sensor::{weather, weather_topic};
+use support::upstream::free_port;
 use support::{Hub, PATIENTLY, Site, wait_for};
-
-/// Returns a port that nobody listens to.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// Makes the site of a hub whose upstream has this port.
 fn bridged(port: u16, more: &str) -> Site {

@@ -6,11 +6,12 @@
 mod support;
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Output, Stdio};
 
 use support::mqtt::Connect;
+use support::upstream::free_port;
 use support::{SOON, Site, program, wait_for};
 
 const SECRET: &str = "hunter2";
@@ -21,10 +22,6 @@ fn import(site: &Site, arguments: &[&str]) -> Output {
 
 fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A child that does not outlive its test.

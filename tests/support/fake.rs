@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::mqtt::read_more;
 use super::packet::{packet, variable_length};
-use super::upstream::free_port;
+use super::upstream::free_listener;
 use super::v5::Sent;
 
 /// How the fake answers; it may change at any time, also within a connection.
@@ -61,7 +61,7 @@ pub struct Fake {
 
 impl Fake {
     pub fn start(mood: Mood) -> Fake {
-        let listener = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+        let listener = free_listener();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::upstream::free_port;
+use super::upstream::free_listener;
 
 /// How often a thread of the proxy looks whether the link is still as it was.
 const LOOK: Duration = Duration::from_millis(10);
@@ -41,7 +41,7 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn start(target: SocketAddr, link: Link) -> Proxy {
-        let listener = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+        let listener = free_listener();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (link, target, halt) = (Mutex::new(link), Mutex::new(target), AtomicBool::new(false));

@@ -19,15 +19,31 @@ use super::{SOON, holds_within, program, wait_for};
 /// that range may meet itself, and a server that starts again may find its port taken.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
-/// Returns a port that nobody listens on, not given out before by this process.
-pub fn free_port() -> u16 {
+/// Returns a port not given out before by this process.
+fn next_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let count = PORTS.end - PORTS.start;
     let first = (std::process::id().wrapping_mul(64) % u32::from(count)) as u16;
+    PORTS.start + (first + NEXT.fetch_add(1, SeqCst)) % count
+}
+
+/// Returns a port that nobody listens on. It knocks and does not bind: a program that another thread starts in that moment
+/// would hold the bound port until it is itself.
+pub fn free_port() -> u16 {
     loop {
-        let port = PORTS.start + (first + NEXT.fetch_add(1, SeqCst)) % count;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let port = next_port();
+        if TcpStream::connect(("127.0.0.1", port)).is_err() {
             return port;
+        }
+    }
+}
+
+/// Returns a listener on a port of those that outgoing connections do not get.
+pub fn free_listener() -> TcpListener {
+    loop {
+        match TcpListener::bind(("127.0.0.1", next_port())) {
+            Ok(listener) => return listener,
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse, "{error}"),
         }
     }
 }
