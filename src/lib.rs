@@ -21,6 +21,7 @@ pub mod log;
 pub mod maintenance;
 pub mod panics;
 pub mod passwd;
+pub mod place;
 pub mod reading;
 pub mod records;
 pub mod reload;

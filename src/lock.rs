@@ -5,6 +5,7 @@
 //! process, however it ends, and no lock file is ever removed: removing one that another hub is about to lock would
 //! let two hubs in.
 
+use crate::place::{beside, resolved};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -58,21 +59,7 @@ pub fn take(pid_file: &Path, database: &Path) -> Result<InstanceLocks, LockError
 /// # Errors
 /// [`LockError::Taken`] where a hub holds it.
 pub fn take_database(database: &Path) -> Result<Lock, LockError> {
-    let mut lock_file = resolved(database).into_os_string();
-    lock_file.push(".lock");
-    lock("database", database, Path::new(&lock_file))
-}
-
-/// Returns where a database really is, so that one reached by two paths has one lock; a path that does not exist yet is
-/// resolved as far as it does.
-pub fn resolved(database: &Path) -> PathBuf {
-    database.canonicalize().unwrap_or_else(|_| match (database.parent(), database.file_name()) {
-        (Some(parent), Some(name)) => {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            parent.canonicalize().map_or_else(|_| database.to_owned(), |parent| parent.join(name))
-        }
-        _ => database.to_owned(),
-    })
+    lock("database", database, &beside(&resolved(database), ".lock"))
 }
 
 fn lock(what: &'static str, path: &Path, lock_file: &Path) -> Result<Lock, LockError> {

@@ -13,6 +13,7 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tc
 use crate::broker::auth::own_users;
 use crate::broker::auth::passwords::{Hash, HashError};
 use crate::broker::auth::users::{Users, check_name};
+use crate::place::{beside, directory};
 
 /// Longest password, bytes: what MQTT's length of a password allows.
 const PASSWORD_BYTES_MAX: usize = 65_535;
@@ -132,14 +133,9 @@ fn write(path: &Path, users: &Users) -> Result<(), PasswdError> {
     let failed = |source| PasswdError::System { doing: format!("cannot write {}", path.display()), source };
     // Behind a link, the file is what is replaced, not the link.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = directory(path);
     let owner = fs::metadata(path).or_else(|_| fs::metadata(directory)).map_err(failed)?;
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
-    let unfinished = PathBuf::from(unfinished);
+    let unfinished = beside(path, ".new");
     let written = (|| {
         // What an interrupted run left may be anybody's to read; a new file is not.
         remove_if_there(&unfinished)?;

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use rustix::fs::{Access, access, statvfs};
 
 use super::disk::Sizes;
 use super::memory::{self, Memory};
-use crate::lock;
+use crate::place;
 use crate::store::error::Class;
 use crate::store::{Reader, StoreError};
 
@@ -73,17 +73,10 @@ impl Default for Seen {
 /// Looks at a database and its disk; the programs that have it open are looked for where its log is larger than
 /// `wal_bytes_max`.
 pub(super) fn look_at(database: &Path, wal_bytes_max: u64) -> Seen {
-    let database = &lock::resolved(database);
-    let directory = match database.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let database = &place::resolved(database);
+    let directory = place::directory(database);
     let size_of = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
-    let beside = |suffix: &str| {
-        let mut path = database.clone().into_os_string();
-        path.push(suffix);
-        PathBuf::from(path)
-    };
+    let beside = |suffix: &str| place::beside(database, suffix);
     let free = statvfs(directory).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     let sizes = Sizes { free, database: size_of(database), wal: size_of(&beside("-wal")) };
     let read = read(database);

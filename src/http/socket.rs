@@ -6,13 +6,12 @@
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::place::{Follow, beside, identity, resolved};
 use tokio::net::UnixListener;
-
-use crate::lock;
 
 /// How often it is looked whether the file is there.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -43,9 +42,7 @@ pub(super) struct SocketFile {
 
 /// Returns the path of a database's socket.
 pub fn socket_path(database: &Path) -> PathBuf {
-    let mut path = lock::resolved(database).into_os_string();
-    path.push(".sock");
-    path.into()
+    beside(&resolved(database), ".sock")
 }
 
 /// A way to a socket that the system takes: it allows a path 107 bytes, which a database deep in somebody's home passes.
@@ -92,7 +89,7 @@ impl OwnersSocket {
         };
         match bound() {
             Ok(listener) => {
-                let identity = identity(&path);
+                let identity = identity(&path, Follow::No);
                 Ok(OwnersSocket { listener, file: SocketFile { path, identity } })
             }
             Err(source) => Err(SocketError { path, source }),
@@ -107,20 +104,16 @@ impl OwnersSocket {
 impl SocketFile {
     /// Waits until it is another file, or none.
     pub(super) async fn removed(&self) {
-        while identity(&self.path) == self.identity {
+        while identity(&self.path, Follow::No) == self.identity {
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
 }
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
-}
-
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // Where it cannot be removed, the next start replaces it; another one in its place is not this one's to remove.
-        if identity(&self.path) == self.identity {
+        if identity(&self.path, Follow::No) == self.identity {
             std::fs::remove_file(&self.path).unwrap_or_default();
         }
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::HubError;
 use crate::broker::Place;
+use crate::place::beside;
 
 /// What the ready file tells.
 #[derive(Serialize)]
@@ -32,8 +33,7 @@ pub(super) fn remove_stale(path: &Path) -> Result<(), HubError> {
 /// Writes the ready file as a whole: whoever waits for it never reads half of it.
 pub(super) fn write(path: &Path, ready: &Ready) -> Result<(), HubError> {
     let failed = |source| HubError::System { doing: format!("cannot write the ready file {}", path.display()), source };
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
+    let unfinished = beside(path, ".new");
     let json = serde_json::to_string(ready).map_err(|error| failed(error.into()))?;
     let mut file = std::fs::File::create(&unfinished).map_err(failed)?;
     writeln!(file, "{json}").map_err(failed)?;

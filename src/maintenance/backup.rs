@@ -12,9 +12,9 @@ use rustix::process::{getpriority_process, setpriority_process};
 
 use super::MaintenanceError;
 use super::progress::{Progress, Unit};
-use super::whole::{Partial, Replace, beside, directory};
+use super::whole::{Partial, Replace};
 use crate::http;
-use crate::lock;
+use crate::place::{beside, directory, resolved};
 use crate::store::backup::{self, Copying, Holds, Pace};
 
 /// Room that is left beside a copy, bytes.
@@ -86,7 +86,7 @@ pub(super) fn make(
 
 /// Refuses a target that is the database, or one of the files that belong to it.
 pub(super) fn spare_the_database(database: &Path, target: &Path) -> Result<(), MaintenanceError> {
-    let (database, target) = (lock::resolved(database), lock::resolved(target));
+    let (database, target) = (resolved(database), resolved(target));
     let own = ["-wal", "-shm", "-journal", ".lock", ".sock", ".reserve"].map(|suffix| beside(&database, suffix));
     if target == database || own.contains(&target) {
         let why = "belongs to the database itself; name another file".to_owned();
@@ -105,7 +105,7 @@ fn see_that_it_fits(database: &Path, target: &Path) -> Result<(), MaintenanceErr
         ));
     }
     let size = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
-    let needed = size(database) + size(&beside(&lock::resolved(database), "-wal")) + ROOM_LEFT;
+    let needed = size(database) + size(&beside(&resolved(database), "-wal")) + ROOM_LEFT;
     let stat = statvfs(directory(target)).map_err(|source| MaintenanceError::File {
         doing: "cannot look at the disk of",
         path: target.to_owned(),

@@ -11,13 +11,14 @@ use serde_json::Value;
 
 use super::backup::{make, pace};
 use super::progress::{Progress, Unit};
-use super::whole::{Replace, beside, directory};
+use super::whole::Replace;
 use crate::broker::auth::Auth;
 use crate::config::Config;
 use crate::health;
 use crate::http;
 use crate::http::client::{ClientError, Colours};
 use crate::lock::{self, LockError};
+use crate::place::{beside, directory, resolved};
 use crate::store::StoreError;
 use crate::store::backup::{self, Copying, Holds};
 
@@ -130,7 +131,7 @@ fn not_running(database: &Path) -> Finding {
     const WHAT: &str = "hub";
     let none = || Finding::new(WHAT, Verdict::Unknown, "none runs on this database; start it with `stationhub run`");
     // One that is not there is not made: it would be this user's.
-    if !beside(&lock::resolved(database), ".lock").exists() {
+    if !beside(&resolved(database), ".lock").exists() {
         return none();
     }
     match lock::take_database(database) {
@@ -164,7 +165,7 @@ fn clock() -> Finding {
 
 fn disk(config: &Config) -> Finding {
     const WHAT: &str = "disk";
-    let database = lock::resolved(&config.store.path);
+    let database = resolved(&config.store.path);
     let stat = match statvfs(directory(&database)) {
         Ok(stat) => stat,
         Err(error) => {
@@ -218,7 +219,7 @@ fn schedule(config: &Config, report: Option<&Value>) -> Finding {
 /// Makes a backup and opens it as the hub would, to see that one can be put back.
 fn drill(database: &Path) -> Finding {
     const WHAT: &str = "restore drill";
-    let copy = Copy(beside(&lock::resolved(database), ".drill"));
+    let copy = Copy(beside(&resolved(database), ".drill"));
     let mut progress = Progress::begin("copying", Unit::Bytes);
     let made = make(database, &copy.0, Replace::Yes, pace(database), |Copying { done, total }| {
         progress.tell(done, total);

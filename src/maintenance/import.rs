@@ -14,7 +14,7 @@ use super::progress::{Progress, Unit};
 use super::way::Way;
 use crate::config::Config;
 use crate::http::errands::Rows;
-use crate::lock;
+use crate::place::resolved;
 use crate::store::Reader;
 use crate::store::errand::Done;
 use crate::store::import::{Cell, ImportedRow, Other, Station};
@@ -40,7 +40,7 @@ struct Table {
 /// # Errors
 /// [`MaintenanceError`]; what was imported before it stays.
 pub async fn run(config: &Config, file: &Path) -> Result<String, MaintenanceError> {
-    if lock::resolved(file) == lock::resolved(&config.store.path) {
+    if resolved(file) == resolved(&config.store.path) {
         let why = "is the hub's own database; name the other one".to_owned();
         return Err(MaintenanceError::Unfit { path: file.to_owned(), why });
     }

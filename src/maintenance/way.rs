@@ -3,7 +3,6 @@
 //!
 //! Owns that choice. There is never a second writer.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use crate::http::client::ClientError;
 use crate::http::errands::{self, Messages, Rows};
 use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, Lock};
+use crate::place::{Follow, identity};
 use crate::store::errand::Done;
 use crate::store::{Queue, Settings, Writer};
 
@@ -98,7 +98,7 @@ impl Alone {
             tap: None,
             reserve_bytes: config.store.reserve_bytes,
         };
-        let file = || std::fs::metadata(&config.store.path).ok().map(|found| found.ino());
+        let file = || identity(&config.store.path, Follow::Yes);
         let before = file();
         let writer = Writer::start(settings, queue.clone(), None)?;
         if before.is_some() && before != file() {

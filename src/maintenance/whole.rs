@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::MaintenanceError;
+use crate::place::{beside, directory};
 
 /// Whether a file that is there is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,20 +116,5 @@ impl Drop for Partial {
             // Where it cannot be removed, the next command takes it over.
             fs::remove_file(&self.path).unwrap_or_default();
         }
-    }
-}
-
-/// Returns a path with something added to its name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut path = path.to_owned().into_os_string();
-    path.push(suffix);
-    path.into()
-}
-
-/// Returns the directory of a file.
-pub(super) fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::error::StoreError;
-use super::salvage::beside;
+use crate::place::{beside, directory};
 
 /// Damaged databases that may lie beside the database. Where a disk spoils one after the other, more copies of it help nobody.
 pub(super) const ASIDE_MAX: usize = 20;
@@ -98,13 +98,6 @@ fn rename(from: &Path, to: &Path) -> Result<(), rustix::io::Errno> {
             rustix::fs::renameat(CWD, from, CWD, to)
         }
         done => done,
-    }
-}
-
-fn directory(database: &Path) -> &Path {
-    match database.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }
 

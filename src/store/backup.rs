@@ -17,6 +17,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::error::{Class, Doing, StoreError};
+use crate::place::{beside, resolved};
 
 /// Pages of one step.
 const STEP_PAGES: i32 = 64;
@@ -287,9 +288,7 @@ struct Log {
 
 impl Log {
     fn of(database: &Path) -> Log {
-        let mut path = crate::lock::resolved(database).into_os_string();
-        path.push("-wal");
-        let mut log = Log { path: path.into(), at_first: 0 };
+        let mut log = Log { path: beside(&resolved(database), "-wal"), at_first: 0 };
         log.at_first = log.grown();
         log
     }

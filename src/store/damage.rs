@@ -13,9 +13,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use tracing::warn;
 
 use super::error::{Class, Doing, StoreError};
-use super::salvage::{Log, Pages, beside};
+use super::salvage::{Log, Pages};
 use super::schema::{HUB_TABLES, STATION_TABLES, VERSION};
 use crate::config::Synchronous;
+use crate::place::beside;
 
 /// A database that is read as a whole before the hub serves; a larger one is read meanwhile.
 const READ_FIRST_BYTES_MAX: u64 = 64 << 20;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{Doing, StoreError};
+use crate::place::beside;
 
 const DOING: &str = "cannot read the database to import";
 /// Where a database's header says that it has a write-ahead log.
@@ -285,13 +286,9 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     // A shorter file is none of SQLite's, which it says itself.
     let has_log = file.read_exact(&mut header).is_ok() && header[HEADER_BYTES - 1] == 2;
     drop(file);
-    let beside = |suffix: &str| {
-        let mut path = path.to_owned().into_os_string();
-        path.push(suffix);
-        Path::new(&path).exists()
-    };
+    let has_beside = |suffix: &str| beside(path, suffix).exists();
     let mut flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = if has_log && !beside("-wal") && !beside("-shm") {
+    let connection = if has_log && !has_beside("-wal") && !has_beside("-shm") {
         flags |= OpenFlags::SQLITE_OPEN_URI;
         let absolute = path.canonicalize().map_err(io)?;
         let encoded = percent_encoding::percent_encode(

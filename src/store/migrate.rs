@@ -13,6 +13,7 @@ use rustix::fs::statvfs;
 use super::error::{Doing, StoreError};
 use super::schema::{HUB_TABLES, STATION_TABLES, VERSION};
 use crate::clock::now_ms;
+use crate::place::directory;
 
 const DOING: &str = "cannot bring the database's schema up to date";
 /// The hub's own columns on the station's tables. `marks`, added up: 1 the sensor sent no time, 2 its time is far from the
@@ -181,9 +182,8 @@ fn check_room(connection: &Connection, path: &Path, to: i64, tables: usize, byte
     let (page, spare) = (number("page_size")?, number("freelist_count")?);
     let written = tables as u64 * PAGES_PER_TABLE * page + bytes;
     let needed = written + written.saturating_sub(spare * page);
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Where the disk does not say, SQLite will.
-    let free = statvfs(directory).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    let free = statvfs(directory(path)).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     if free >= needed {
         return Ok(());
     }

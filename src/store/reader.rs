@@ -18,6 +18,7 @@ use super::ledger::{self, Counted, Readings};
 use super::outbox::{Lane, Outbox, Waiting, rows};
 use super::salvaged;
 use super::untimed::{self, SetRight};
+use crate::place::resolved;
 
 /// A message in the quarantine.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
@@ -175,7 +176,7 @@ impl Reader {
     /// # Errors
     /// SQLite's.
     pub fn is_salvaging(&self, database: &Path) -> Result<bool, StoreError> {
-        salvaged::unfinished(&self.connection, &crate::lock::resolved(database)).map(|files| !files.is_empty())
+        salvaged::unfinished(&self.connection, &resolved(database)).map(|files| !files.is_empty())
     }
 
     /// Lists the newest `limit` events, newest first.

@@ -15,6 +15,7 @@ use super::transaction::Database;
 use super::writer::Settings;
 use super::{aside, damage};
 use crate::clock::now_ms;
+use crate::place::resolved;
 
 /// Opens the database at the start, or makes it; one that is damaged is put aside, and a new one made.
 ///
@@ -80,5 +81,5 @@ fn make_with(
 }
 
 fn real(settings: &Settings) -> PathBuf {
-    settings.path.canonicalize().unwrap_or_else(|_| crate::lock::resolved(&settings.path))
+    settings.path.canonicalize().unwrap_or_else(|_| resolved(&settings.path))
 }

@@ -17,9 +17,9 @@ use super::error::{Doing, StoreError};
 use super::job::{AckGate, Content, Job, Ticket};
 use super::progress::Progress;
 use super::queue::Queue;
-use super::salvage::{Pages, Raw, Table, Tally, Walk, beside, columns, table_of};
+use super::salvage::{Pages, Raw, Table, Tally, Walk, columns, table_of};
 use super::salvaged::{self, Batch, REPORT, Row, Targets};
-use super::transaction::file_at;
+use crate::place::{Follow, beside, identity};
 use crate::reading::SourceId;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -87,10 +87,10 @@ impl Care {
     /// Reads all pages of the database, and has the writer act where they are damaged.
     fn read_all(&mut self) {
         info!("all pages of the database are read, to see whether they are whole");
-        let before = file_at(&self.database);
+        let before = identity(&self.database, Follow::Yes);
         let found = damage::read_all(&self.database);
         match found {
-            _ if file_at(&self.database) != before => {
+            _ if identity(&self.database, Follow::Yes) != before => {
                 info!("the database became another file while its pages were read: what was found says nothing of it");
             }
             Ok(None) => info!("all pages of the database are whole"),

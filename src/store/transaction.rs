@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ffi};
-use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 
 use super::cached::{Cached, RowName};
 use super::error::{Class, Doing, StoreError};
@@ -25,6 +24,7 @@ use super::wear::Wear;
 use super::{alerts, damage, kept, ledger, losses, salvaged, schema};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
+use crate::place::{Follow, beside, identity, resolved};
 
 /// How long SQLite waits for another program's lock while the hub stops.
 const BUSY_TIMEOUT_HURRIED: Duration = Duration::from_millis(500);
@@ -107,19 +107,17 @@ impl Database {
         // Closed on the way out, a damaged database is left as it is.
         keep_as_it_is(&connection, true)?;
         let is_in_doubt = damage::after_opening(&connection, path, has_log)?;
-        salvaged::register(&mut connection, &crate::lock::resolved(path), why_new)?;
+        salvaged::register(&mut connection, &resolved(path), why_new)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         // SQLite keeps the log beside the file itself, not beside a link to it.
         let place = path.canonicalize().map_err(|_| StoreError::Moved { path: path.to_owned() })?;
-        let mut log_path = place.clone().into_os_string();
-        log_path.push("-wal");
         let cached = Cached::load(&connection, quarantine_bytes_max, outbox.clone())?;
         keep_as_it_is(&connection, false)?;
         Ok(Database {
             path: path.to_owned(),
             file: identity(&place, Follow::Yes).ok_or_else(|| StoreError::Moved { path: path.to_owned() })?,
             entry: identity(path, Follow::No),
-            log_path: log_path.into(),
+            log_path: beside(&place, "-wal"),
             log: None,
             connection,
             cached,
@@ -418,28 +416,6 @@ fn taken(applied: Result<(), StoreError>) -> Result<bool, StoreError> {
 fn keep_as_it_is(connection: &Connection, keep: bool) -> Result<(), StoreError> {
     let set = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep);
     set.map(drop).doing("cannot set up the database connection")
-}
-
-/// Whether a symbolic link is followed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Follow {
-    Yes,
-    No,
-}
-
-/// Returns device and inode of the file that a path leads to.
-pub(super) fn file_at(path: &Path) -> Option<(u64, u64)> {
-    identity(path, Follow::Yes)
-}
-
-/// Returns device and inode, which stay with a file wherever it is moved.
-///
-/// Asks for nothing but the inode: since Linux 6.13, whoever is told a file's time makes the next write to it change that
-/// time, and the sync after it write the inode as well. On a quick disk that cost a third of a commit.
-fn identity(path: &Path, follow: Follow) -> Option<(u64, u64)> {
-    let flags = if follow == Follow::Yes { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
-    let found = statx(CWD, path, flags, StatxFlags::INO).ok()?;
-    Some((makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
 }
 
 #[cfg(test)]

@@ -26,12 +26,13 @@ use super::progress::Progress;
 use super::queue::Queue;
 use super::space::Space;
 use super::tap::Tap;
-use super::transaction::{Database, Doubt, Outcome, file_at};
+use super::transaction::{Database, Doubt, Outcome};
 use super::{damage, renewal, salvager};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
 use crate::fault;
 use crate::log::Rate;
+use crate::place::{Follow, identity};
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -395,7 +396,7 @@ impl Work {
 
     /// Tells whether another file than the one that was found damaged stands at the database's place.
     fn is_another_file(&mut self) -> bool {
-        let now = file_at(&self.settings.path);
+        let now = identity(&self.settings.path, Follow::Yes);
         let found = *self.spoilt_file.get_or_insert(self.last_file.or(now));
         let is_another = now.is_some() && now != found;
         if is_another {

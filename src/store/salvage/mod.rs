@@ -13,7 +13,7 @@ mod tree;
 mod walk;
 
 pub(super) use self::log::Log;
-pub(super) use self::pages::{Pages, beside};
+pub(super) use self::pages::Pages;
 pub(super) use self::tables::{Table, columns, table_of};
 pub(super) use self::tree::Raw;
 pub(super) use self::walk::{Tally, Walk};

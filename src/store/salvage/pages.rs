@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::log::{Log, is_page_size};
+use crate::place::beside;
 
 /// What is taken for the size of a page where nothing says it: the one of databases that the hub makes.
 const PAGE_SIZE: usize = 2048;
@@ -110,13 +111,6 @@ impl Pages {
         }
         Ok((filled > 0).then_some(page))
     }
-}
-
-/// Returns the path of what lies beside a database.
-pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(suffix);
-    path.into()
 }
 
 fn reserved(file: &File) -> usize {

@@ -11,6 +11,7 @@ use rusqlite::types::Value;
 
 use super::*;
 use crate::config::Synchronous;
+use crate::place::beside;
 
 /// A small generator (splitmix64).
 struct Dice(u64);

@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use super::aside;
 use super::error::{Class, Doing, StoreError};
-use super::salvage::{Raw, Table, beside};
+use super::salvage::{Raw, Table};
 use crate::clock::now_ms;
+use crate::place::beside;
 use crate::reading::SourceId;
 
 pub(super) use self::apply::{apply, in_words};

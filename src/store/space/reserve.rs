@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::place::{beside, directory, resolved};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 
@@ -29,9 +30,7 @@ pub(super) struct Reserve {
 impl Reserve {
     /// Looks at the reserve of a database, which an earlier hub may have made; `bytes_max` is less where the disk is small.
     pub(super) fn of(database: &Path, bytes_max: u64) -> Reserve {
-        let mut path = crate::lock::resolved(database).into_os_string();
-        path.push(".reserve");
-        let path = PathBuf::from(path);
+        let path = beside(&resolved(database), ".reserve");
         let disk = statvfs(directory(&path)).map_or(u64::MAX, |stat| stat.f_blocks.saturating_mul(stat.f_frsize));
         let held = fs::symlink_metadata(&path).map_or(0, |found| found.len());
         Reserve { path, bytes_max: bytes_max.min(disk / PART_OF_DISK), held }
@@ -101,13 +100,6 @@ fn write_zeros(mut file: &File, bytes: u64) -> io::Result<()> {
         left -= part as u64;
     }
     file.sync_all()
-}
-
-fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }
 
 #[cfg(test)]
