@@ -235,7 +235,7 @@ impl Hub {
         };
         let (bridge, bridged) = bridge.unzip();
         let records = Records::new(
-            config.store.path.clone(),
+            &config.store.path,
             writer.progress(),
             queue.clone(),
             ingest.clone(),

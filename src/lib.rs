@@ -3,6 +3,7 @@
 //! `docs/ARCHITECTURE.md` shows the house; each room's own page says what it owns and what it never does.
 
 pub mod alert;
+pub mod asking;
 pub mod bridge;
 pub mod broker;
 pub mod cli;

@@ -73,7 +73,7 @@ fn failed(error: &RecordsError) -> Failed {
     let code = match error {
         RecordsError::Unknown(_) => StatusCode::NOT_FOUND,
         RecordsError::Wrong(_) => StatusCode::BAD_REQUEST,
-        RecordsError::Busy | RecordsError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        RecordsError::Unanswered(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     (code, error.to_string())
 }
