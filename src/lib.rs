@@ -3,6 +3,7 @@
 //! `docs/ARCHITECTURE.md` shows the house; each room's own page says what it owns and what it never does.
 
 pub mod alert;
+pub mod almanac;
 pub mod asking;
 pub mod bridge;
 pub mod broker;
@@ -34,3 +35,4 @@ pub mod tasks;
 pub mod tls;
 pub mod topic;
 pub mod upkeep;
+pub mod weather;
