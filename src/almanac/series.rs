@@ -61,7 +61,7 @@ pub struct Shown {
     pub range: Range,
     /// A series for each quantity, in the order in which they were asked for; those of kinds without a source are left out.
     pub series: Vec<Series>,
-    /// Whether newer readings are missing, because they are still being summarised.
+    /// Whether newer readings are missing: they are more than one answer holds, or still being summarised.
     pub is_partial: bool,
 }
 
@@ -101,31 +101,26 @@ enum Grain {
 }
 
 impl Grain {
-    fn of(resolution: Resolution, range: Range) -> Result<Grain, AlmanacError> {
+    /// Chooses a grain that makes no more points than there may be: a step that is too small for a time is made larger.
+    fn of(resolution: Resolution, range: Range) -> Grain {
         let span_s = range.span_s();
-        let many = |points: i64| usize::try_from(points).unwrap_or(usize::MAX) > SERIES_POINTS_MAX;
-        let too_many = || {
-            let text = format!("more than {SERIES_POINTS_MAX} points: ask for a shorter time or a larger step");
-            Err(AlmanacError::Wrong(text))
+        let at_least = |points: usize| {
+            let points = i64::try_from(points.clamp(1, SERIES_POINTS_MAX)).unwrap_or(1);
+            (span_s.saturating_add(points - 1) / points).max(1)
         };
         match resolution {
-            Resolution::Points(points) if span_s <= RAW_SPAN_S_MAX => {
-                let points = i64::try_from(points.clamp(1, SERIES_POINTS_MAX)).unwrap_or(1);
-                Ok(Grain::Seconds(((span_s + points - 1) / points).max(1)))
-            }
-            Resolution::Points(_) if span_s <= HOURS_SPAN_S_MAX => Ok(Grain::Hours),
-            Resolution::Points(_) => Ok(Grain::Days),
-            Resolution::Raw => Ok(Grain::Raw),
-            Resolution::Seconds(seconds) if seconds < 1 => {
-                Err(AlmanacError::Wrong("a step must be a second at least".to_owned()))
-            }
-            Resolution::Seconds(seconds) if many(span_s / seconds) => too_many(),
-            Resolution::Seconds(seconds) => Ok(Grain::Seconds(seconds)),
-            Resolution::Hours if many(span_s / HOUR_S) => too_many(),
-            Resolution::Hours => Ok(Grain::Hours),
-            Resolution::Days if many(span_s / DAY_S) => too_many(),
-            Resolution::Days => Ok(Grain::Days),
+            Resolution::Raw => Grain::Raw,
+            Resolution::Points(points) if span_s <= RAW_SPAN_S_MAX => Grain::Seconds(at_least(points)),
+            Resolution::Points(_) if span_s <= HOURS_SPAN_S_MAX => Grain::Hours,
+            Resolution::Seconds(seconds) => Grain::Seconds(seconds.max(at_least(SERIES_POINTS_MAX))),
+            Resolution::Hours if HOUR_S >= at_least(SERIES_POINTS_MAX) => Grain::Hours,
+            Resolution::Points(_) | Resolution::Hours | Resolution::Days => Grain::Days,
         }
+    }
+
+    /// Returns the grain to take where there are too many raw rows for this one.
+    fn coarser(range: Range) -> Grain {
+        Grain::of(Resolution::Hours, range)
     }
 }
 
@@ -141,7 +136,7 @@ impl Open<'_> {
     /// # Errors
     /// [`AlmanacError`].
     pub fn series(&self, asked: &Asked) -> Result<Shown, AlmanacError> {
-        let grain = Grain::of(asked.resolution, asked.range)?;
+        let wanted = Grain::of(asked.resolution, asked.range);
         let mut shown = Shown { range: asked.range, series: Vec::new(), is_partial: false };
         let mut is_known = asked.source.is_none();
         for kind in super::sources::KINDS {
@@ -155,7 +150,7 @@ impl Open<'_> {
             let raws: BTreeSet<Quantity> =
                 quantities.iter().flat_map(|quantity| raw_quantities(*quantity)).copied().collect();
             let raws: Vec<Quantity> = raws.into_iter().collect();
-            let gathered = self.gather(&source, grain, asked.range, &raws)?;
+            let (grain, gathered) = self.gather(&source, wanted, asked.range, &raws)?;
             shown.is_partial |= gathered.is_partial;
             let thinned = match asked.resolution {
                 Resolution::Points(points) => thin(gathered.buckets, points),
@@ -203,28 +198,40 @@ impl Open<'_> {
         }
     }
 
-    /// Gathers what the readings of a source came to.
+    /// Gathers what the readings of a source came to, by this grain or a coarser one.
     fn gather(
         &self,
         source: &Source,
         grain: Grain,
         range: Range,
         quantities: &[Quantity],
-    ) -> Result<Gathered, AlmanacError> {
+    ) -> Result<(Grain, Gathered), AlmanacError> {
         let Range { from_s, to_s } = range;
-        let rows_max = if grain == Grain::Raw { SERIES_POINTS_MAX } else { ROWS_MAX };
-        let folded = match grain {
-            Grain::Raw => self.fold(source, range, rows_max, |time_s| time_s)?,
+        let gathered = match grain {
+            Grain::Raw => self.readings(source, range)?,
+            Grain::Hours => self.hours(source, range, quantities)?,
+            Grain::Days => self.days_of(source, from_s, to_s, quantities)?,
             Grain::Seconds(seconds) => {
-                self.fold(source, range, rows_max, |time_s| time_s - (time_s - from_s).rem_euclid(seconds))?
+                let bucket = |time_s: i64| time_s - (time_s - from_s).rem_euclid(seconds);
+                match self.fold(source, range, ROWS_MAX, bucket)? {
+                    Some(buckets) => Gathered { buckets, is_partial: false },
+                    None => return self.gather(source, Grain::coarser(range), range, quantities),
+                }
             }
-            Grain::Hours => return self.hours(source, range, quantities),
-            Grain::Days => return self.days_of(source, from_s, to_s, quantities),
         };
-        folded.map(|buckets| Gathered { buckets, is_partial: false }).ok_or_else(|| {
-            let text = format!("more than {rows_max} readings: ask for a shorter time, or for hours or days");
-            AlmanacError::Wrong(text)
-        })
+        Ok((grain, gathered))
+    }
+
+    /// Gathers single readings, as many of the first as there may be.
+    fn readings(&self, source: &Source, range: Range) -> Result<Gathered, AlmanacError> {
+        let times = self.reader.times(source.kind, &source.ids(), range.from_s..range.to_s, SERIES_POINTS_MAX + 1)?;
+        let (to_s, is_partial) = match times.get(SERIES_POINTS_MAX) {
+            Some(beyond_s) => (*beyond_s, true),
+            None => (range.to_s, false),
+        };
+        let within = Range { from_s: range.from_s, to_s };
+        let buckets = self.fold(source, within, usize::MAX, |time_s| time_s)?.unwrap_or_default();
+        Ok(Gathered { buckets, is_partial })
     }
 
     /// Folds raw rows; `None` where there are more than `rows_max`.

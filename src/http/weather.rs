@@ -15,7 +15,7 @@ use super::query::Query;
 use super::table;
 use crate::almanac::range::{Quick, Range, moment};
 use crate::almanac::{Almanac, Asked, Extreme, Extremes, Now, Period, Resolution, Source, SourceNow};
-use crate::almanac::{SERIES_POINTS_MAX, Series, Shown};
+use crate::almanac::{Series, Shown};
 use crate::clock::now_ms;
 use crate::weather::quantity::Observed;
 use crate::weather::units::{Unit, Units};
@@ -125,7 +125,8 @@ pub(super) enum Wanted {
     Range(Range),
 }
 
-/// Reads `range`, or `from` and `to`; 24 hours where nothing is said.
+/// Reads `range`, `from` and `to`: between two times, or as long as a quick range from one, up to one, or up to now; 24 hours
+/// where nothing is said.
 pub(super) fn range(query: &mut Query, zone: &jiff::tz::TimeZone) -> Result<Wanted, String> {
     let quick = query.parsed("range", |text| {
         Quick::named(text).ok_or_else(|| {
@@ -135,15 +136,19 @@ pub(super) fn range(query: &mut Query, zone: &jiff::tz::TimeZone) -> Result<Want
     })?;
     let from = query.parsed("from", |text| moment(text, zone))?;
     let to = query.parsed("to", |text| moment(text, zone))?;
-    match (quick, from, to) {
-        (Some(quick), None, None) => Ok(Wanted::Quick(quick)),
-        (None, None, None) => Ok(Wanted::Quick(Quick::Day)),
-        (Some(_), ..) => Err("`range` must not stand beside `from` and `to`".to_owned()),
-        (None, Some(from_s), to_s) => {
-            Range::between(from_s, to_s.unwrap_or_else(|| now_ms().div_euclid(1_000) + 1)).map(Wanted::Range)
-        }
-        (None, None, Some(_)) => Err("`to` needs `from`".to_owned()),
-    }
+    let between = |one_s, other_s| Wanted::Range(Range::between(one_s, other_s));
+    Ok(match (from, to, quick) {
+        (None, None, quick) => Wanted::Quick(quick.unwrap_or(Quick::Day)),
+        (Some(from_s), Some(to_s), _) => between(from_s, to_s),
+        (Some(from_s), None, quick) => match quick.and_then(Quick::span_s) {
+            Some(span_s) => between(from_s, from_s + span_s),
+            None => between(from_s, now_ms().div_euclid(1_000) + 1),
+        },
+        (None, Some(to_s), quick) => match quick.unwrap_or(Quick::Day).span_s() {
+            Some(span_s) => between(to_s - span_s, to_s),
+            None => between(0, to_s),
+        },
+    })
 }
 
 /// Reads `units`; those of the configuration where nothing is said.
@@ -176,9 +181,7 @@ fn resolution(text: &str) -> Result<Resolution, String> {
         "day" => Ok(Resolution::Days),
         _ => match text.parse::<i64>() {
             Ok(seconds @ 1..=31_622_400) => Ok(Resolution::Seconds(seconds)),
-            _ => Err(format!(
-                "must be auto, raw, hour, day or a number of seconds, of which there are at most {SERIES_POINTS_MAX} steps"
-            )),
+            _ => Err("must be auto, raw, hour, day or a number of seconds, a year at most".to_owned()),
         },
     }
 }

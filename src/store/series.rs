@@ -302,6 +302,21 @@ impl Reader {
         }))
     }
 
+    /// Returns the times of the first raw readings of some sources within a time, Unix seconds, at most `limit`.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn times(&self, kind: Kind, sources: &[i64], time: Range<i64>, limit: usize) -> Result<Vec<i64>, StoreError> {
+        let mut times = Vec::new();
+        self.each_raw(kind, None, time.start, time.end, |row| {
+            if sources.contains(&row.source) {
+                times.push(row.time_s);
+            }
+            times.len() < limit
+        })?;
+        Ok(times)
+    }
+
     /// Returns what the hours of some sources came to that begin within a time, Unix seconds.
     ///
     /// # Errors
