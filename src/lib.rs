@@ -5,6 +5,7 @@
 pub mod alert;
 pub mod bridge;
 pub mod broker;
+pub mod chart;
 pub mod cli;
 pub mod clock;
 pub mod config;
