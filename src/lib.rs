@@ -7,6 +7,7 @@ pub mod almanac;
 pub mod asking;
 pub mod bridge;
 pub mod broker;
+pub mod chart;
 pub mod cli;
 pub mod clock;
 pub mod config;
