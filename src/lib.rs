@@ -22,6 +22,7 @@ pub mod ingest;
 pub mod lock;
 pub mod log;
 pub mod maintenance;
+pub mod page;
 pub mod panics;
 pub mod passwd;
 pub mod place;
