@@ -23,6 +23,7 @@ pub mod lock;
 pub mod log;
 pub mod maintenance;
 pub mod page;
+pub mod panels;
 pub mod panics;
 pub mod passwd;
 pub mod place;

@@ -78,7 +78,7 @@ fn refresh_s(view: &View, active: &Active) -> u32 {
     let span_s = match active {
         Active::Quick(quick) => quick.span_s(),
         Active::Custom { from, to } => {
-            let ends = moment(from, view.zone).and_then(|from_s| Range::between(from_s, moment(to, view.zone)?));
+            let ends = moment(from, view.zone).and_then(|from_s| Ok(Range::between(from_s, moment(to, view.zone)?)));
             ends.ok().map(Range::span_s)
         }
     };

@@ -1,26 +1,16 @@
 //! The gaps on the health page: of each source what is missing, and why.
 //!
-//! Owns the words of causes there, and how many gaps are listed.
+//! Owns how many gaps are listed, and their order.
 
 use maud::{Markup, html};
 
 use super::{View, words};
-use crate::gaps::{Cause, Gap};
+use crate::gaps::{Cause, Gap, cause_in_words};
 use crate::store::{GapReport, SourceGaps};
 
 /// Gaps that are listed of each source, the newest.
 const LISTED_MAX: usize = 50;
 const CAUSES: [Cause; 5] = [Cause::HubDown, Cause::QueueOverflow, Cause::Rejected, Cause::SensorSilent, Cause::Unknown];
-
-fn cause_words(cause: Cause) -> &'static str {
-    match cause {
-        Cause::HubDown => "the hub was down",
-        Cause::QueueOverflow => "lost, the queue was full",
-        Cause::Rejected => "rejected, see the quarantine",
-        Cause::SensorSilent => "the sensor was silent",
-        Cause::Unknown => "unknown, before the hub's first run",
-    }
-}
 
 /// Returns the section.
 pub(super) fn section(view: &View, report: &GapReport) -> Markup {
@@ -52,7 +42,7 @@ fn of_source(view: &View, index: usize, source: &SourceGaps) -> Markup {
             }
             @if !source.gaps.is_empty() {
                 ul.causes { @for (cause, missing) in by_cause(&source.gaps) {
-                    li { (words::count(missing)) " missing: " (cause_words(cause)) }
+                    li { (words::count(missing)) " missing: " (cause_in_words(cause)) }
                 } }
                 details {
                     summary { "The newest gaps" span.unseen { " of " (source.source) } }
@@ -85,7 +75,7 @@ fn listed(view: &View, gap: &Gap) -> Markup {
         li {
             (words::moment(view, gap.from_ms.div_euclid(1_000))) " to "
             (words::moment(view, gap.to_ms.div_euclid(1_000))) ": "
-            (words::count(gap.missing)) " missing" @if gap.scattered { ", here and there" } ", " (cause_words(gap.cause))
+            (words::count(gap.missing)) " missing" @if gap.scattered { ", here and there" } ", " (cause_in_words(gap.cause))
         }
     }
 }

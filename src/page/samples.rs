@@ -95,7 +95,7 @@ pub(super) fn extremes(period: Period) -> Extremes {
         period,
         range: Range { from_s: NOW_S - 37_445, to_s: NOW_S + 48_955 },
         extremes: vec![
-            extreme(Observed::Temperature, Some((-3.14, NOW_S - 14_645)), 18.04, None),
+            extreme(Observed::Temperature, Some((-3.12, NOW_S - 14_645)), 18.04, None),
             extreme(Observed::Humidity, Some((55.0, NOW_S - 14_645)), 93.0, None),
             extreme(Observed::PressureSeaLevel, Some((1_001.0, NOW_S - 14_645)), 1_021.7, None),
             extreme(Observed::WindGust, Some((0.0, NOW_S - 14_645)), 14.9, None),
