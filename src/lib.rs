@@ -34,6 +34,7 @@ pub mod service;
 pub mod settings;
 pub mod simulate;
 pub mod store;
+pub mod table;
 pub mod tasks;
 pub mod tls;
 pub mod topic;

@@ -16,7 +16,6 @@ mod query;
 mod records;
 mod serving;
 mod socket;
-mod table;
 mod users;
 mod weather;
 

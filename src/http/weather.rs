@@ -3,7 +3,7 @@
 //! Owns these paths, their queries and the form of their answers, which `openapi.json` describes. It derives nothing.
 
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -12,11 +12,11 @@ use serde::Serialize;
 
 use super::problem::Problem;
 use super::query::Query;
-use super::table;
 use crate::almanac::range::{Quick, Range, moment};
 use crate::almanac::{Almanac, Asked, Extreme, Extremes, Now, Period, Resolution, Source, SourceNow};
 use crate::almanac::{Series, Shown};
 use crate::clock::now_ms;
+use crate::table::{Columns, Format, Table};
 use crate::weather::quantity::Observed;
 use crate::weather::units::{Unit, Units};
 
@@ -109,12 +109,21 @@ async fn readings(
             Range::quick(quick, now_ms().div_euclid(1_000), reach)
         }
     };
+    let asked_for = quantities.clone();
     let shown = answering.almanac.series(Asked { range, source, quantities, resolution }).await?;
     if csv {
-        let text = table::csv(&shown, units).map_err(|error| Problem::wrong(error.to_string()))?;
-        return Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], text).into_response());
+        return match csv_of(&shown, &asked_for, units) {
+            Ok(text) => Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], text).into_response()),
+            Err(error) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+        };
     }
     Ok(Json(readings_body(&shown, units)).into_response())
+}
+
+fn csv_of(shown: &Shown, quantities: &[Observed], units: Units) -> std::io::Result<Vec<u8>> {
+    let mut table = Table::begin(Format::Csv, Vec::new(), Columns::Ends, quantities, units)?;
+    table.write(shown)?;
+    table.finish()
 }
 
 /// A time that is asked for.

@@ -205,19 +205,18 @@ impl Calibration {
         self.rotation_deg != [0.0; 3]
     }
 
-    /// Returns the magnetic flux density, microtesla, turned about x, then y, then z.
+    /// Returns the magnetic flux density, microtesla: scaled, turned about x, then y, then z, and the offset added, as the
+    /// station's own calibrator does it.
     pub fn flux_ut(&self, raw: [f64; 3]) -> [f64; 3] {
-        let scaled =
-            |axis: usize| (raw[axis] * self.magnetic_flux_scale[axis] + self.magnetic_flux_offset[axis]) * MICROTESLA;
-        let [mut x, mut y, mut z] = [scaled(0), scaled(1), scaled(2)];
-        if !self.is_rotated() {
-            return [x, y, z];
+        let [mut x, mut y, mut z] = [0, 1, 2].map(|axis| raw[axis] * self.magnetic_flux_scale[axis]);
+        if self.is_rotated() {
+            let [about_x, about_y, about_z] = self.rotation_deg.map(|angle| angle.to_radians().sin_cos());
+            (y, z) = (y * about_x.1 - z * about_x.0, y * about_x.0 + z * about_x.1);
+            (x, z) = (x * about_y.1 + z * about_y.0, z * about_y.1 - x * about_y.0);
+            (x, y) = (x * about_z.1 - y * about_z.0, x * about_z.0 + y * about_z.1);
         }
-        let [about_x, about_y, about_z] = self.rotation_deg.map(|angle| angle.to_radians().sin_cos());
-        (y, z) = (y * about_x.1 - z * about_x.0, y * about_x.0 + z * about_x.1);
-        (x, z) = (x * about_y.1 + z * about_y.0, z * about_y.1 - x * about_y.0);
-        (x, y) = (x * about_z.1 - y * about_z.0, x * about_z.0 + y * about_z.1);
-        [x, y, z]
+        let [x_offset, y_offset, z_offset] = self.magnetic_flux_offset;
+        [x + x_offset, y + y_offset, z + z_offset].map(|tesla| tesla * MICROTESLA)
     }
 }
 
