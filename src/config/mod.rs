@@ -11,6 +11,7 @@ mod changes;
 mod channels;
 mod effective;
 mod error;
+mod homeassistant;
 mod listeners;
 mod reader;
 mod sections;
@@ -36,6 +37,7 @@ pub use self::backup::Backup;
 pub use self::bridge::{Bridge, BridgeTls, Password, Protocol};
 pub(crate) use self::effective::quoted;
 pub use self::error::{ConfigErrors, Problem};
+pub use self::homeassistant::HomeAssistant;
 pub use self::listeners::Listener;
 pub use self::sources::Flags;
 
@@ -58,6 +60,8 @@ pub struct Config {
     pub bridge: Option<Bridge>,
     /// What is told to whom.
     pub alerts: Alerts,
+    /// What is told to Home Assistant.
+    pub homeassistant: HomeAssistant,
     /// Health and status over HTTP.
     pub http: Http,
     /// The log.
@@ -307,13 +311,26 @@ impl Config {
         let (health, stats) = (sections::health(&mut reader), sections::stats(&mut reader));
         let bridge = upstream::bridge(&mut reader, base, &station.name);
         let alerts = alerting::alerts(&mut reader, base, station.timezone.as_deref());
+        let homeassistant = homeassistant::homeassistant(&mut reader, &station.name, &ingest.routes);
         let (http, log) = (sections::http(&mut reader), sections::log(&mut reader, base, flags));
         let (pid, ready_file) = sections::process_files(flags, &mut problems);
         problems.extend(reader.finish());
         match broker {
-            Ok(broker) if problems.is_empty() => {
-                Ok(Config { station, broker, ingest, store, health, stats, bridge, alerts, http, log, pid, ready_file })
-            }
+            Ok(broker) if problems.is_empty() => Ok(Config {
+                station,
+                broker,
+                ingest,
+                store,
+                health,
+                stats,
+                bridge,
+                alerts,
+                homeassistant,
+                http,
+                log,
+                pid,
+                ready_file,
+            }),
             Ok(_) => Err(ConfigErrors::from(problems)),
             Err(in_broker) => {
                 problems.extend(in_broker);

@@ -41,6 +41,7 @@ pub(super) fn accept(reader: &mut Reader) {
         "stats",
         "bridge",
         "alerts",
+        "homeassistant",
         "http",
         "log",
     ] {
