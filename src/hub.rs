@@ -20,12 +20,14 @@ use tracing::{error, info, warn};
 use self::ready::Ready;
 use self::signals::Signals;
 use crate::alert::{self, Inputs, RulesAnew};
+use crate::almanac::{Almanac, Terms};
 use crate::bridge::Bridge;
+use crate::broker::auth::AuthErrors;
 use crate::broker::bus::{Bus, Canary};
 use crate::broker::{BrokerError, Place, Running};
 use crate::config::Config;
 use crate::health::{Health, Watched};
-use crate::http::{self, OwnersSocket, Rooms};
+use crate::http::{self, Guard, OwnersSocket, PageUsers, Rooms};
 use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
@@ -75,6 +77,9 @@ pub enum HubError {
     /// The broker did not start.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// The page's users cannot be read.
+    #[error(transparent)]
+    Users(#[from] AuthErrors),
     /// A part of the hub ended that should not.
     #[error("{0}; the hub ends with it, so that it can be started whole again")]
     PartEnded(String),
@@ -167,6 +172,8 @@ struct Hub {
     backups: Option<Arc<Schedule>>,
     alerts: alert::Running,
     records: Arc<Records>,
+    almanac: Almanac,
+    page_users: Option<Arc<PageUsers>>,
     reloads: Arc<Reloads>,
     service: Service,
     http_address: Option<String>,
@@ -235,7 +242,7 @@ impl Hub {
         };
         let (bridge, bridged) = bridge.unzip();
         let records = Records::new(
-            config.store.path.clone(),
+            &config.store.path,
             writer.progress(),
             queue.clone(),
             ingest.clone(),
@@ -262,6 +269,8 @@ impl Hub {
         let mut reloads: Vec<Arc<dyn Reload>> = vec![hub_toml.clone()];
         reloads.extend(broker.reloads());
         reloads.push(Arc::new(RulesAnew::new(alerts.alerts(), hub_toml.reread())));
+        let page_users = PageUsers::load(&config.http)?.map(Arc::new);
+        reloads.extend(page_users.clone().map(|users| users as Arc<dyn Reload>));
         let mut hub = Hub {
             database: config.store.path.clone(),
             queue,
@@ -275,6 +284,8 @@ impl Hub {
             backups,
             alerts,
             records: Arc::new(records),
+            almanac: Almanac::new(&config.store.path, Terms::of(config)),
+            page_users,
             http_address: None,
             background: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -292,6 +303,8 @@ impl Hub {
             alerts: self.alerts.alerts(),
             records: self.records.clone(),
             desk: self.desk.clone(),
+            almanac: self.almanac.clone(),
+            station: Arc::new(http::Station { name: config.station.name.clone(), units: config.weather.units }),
         };
         for Place { name, kind, address } in self.broker.places() {
             info!("MQTT is served on {address} (listener {name:?}, {kind})");
@@ -309,8 +322,10 @@ impl Hub {
                 info!("HTTP is served on {address}");
             }
             let (served, stopping) = (rooms.clone(), stop.clone());
+            let users = self.page_users.as_ref().map(|users| users.access());
+            let guard = Arc::new(Guard::new(address, &config.http.hosts, users));
             tasks::lasting(&self.tasks, Name::Part("http"), stop.clone(), move || {
-                http::serve_tcp(address, bound.take(), served.clone(), stopping.clone())
+                http::serve_tcp(address, bound.take(), served.clone(), guard.clone(), stopping.clone())
             });
         }
         match OwnersSocket::bind(&self.database) {

@@ -3,6 +3,8 @@
 //! `docs/ARCHITECTURE.md` shows the house; each room's own page says what it owns and what it never does.
 
 pub mod alert;
+pub mod almanac;
+pub mod asking;
 pub mod bridge;
 pub mod broker;
 pub mod cli;
@@ -34,3 +36,4 @@ pub mod tasks;
 pub mod tls;
 pub mod topic;
 pub mod upkeep;
+pub mod weather;

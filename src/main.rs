@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use stationhub::broker::auth::Auth;
+use stationhub::broker::auth::{Auth, AuthErrors};
 use stationhub::cli::{
     AlertCommand, BackupArgs, Cli, Command, EventsCommand, ExportArgs, GapsArgs, ImportArgs, ImportMosquittoArgs,
     PasswdCommand, QuarantineCommand, QuarantineListArgs,
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         }
     };
     match cli.command {
-        None | Some(Command::Run(_)) => match Auth::load(&config.broker) {
+        None | Some(Command::Run(_)) => match users_of(&config) {
             Ok(_) => finish(run(config, cli.flags())),
             Err(errors) => wrong(&errors),
         },
@@ -74,10 +74,18 @@ fn wrong(errors: &dyn std::error::Error) -> ExitCode {
     ExitCode::from(exit::USAGE)
 }
 
+/// Reads all files of users as the hub will; returns what their owner should know.
+fn users_of(config: &Config) -> Result<Vec<String>, AuthErrors> {
+    let mut warnings = Auth::load(&config.broker)?.warnings().to_vec();
+    let page = http::access(&config.http)?;
+    warnings.extend(page.iter().flat_map(|auth| auth.warnings().iter().cloned()));
+    Ok(warnings)
+}
+
 fn check(config: &Config) -> ExitCode {
-    match Auth::load(&config.broker) {
-        Ok(auth) => {
-            auth.warnings().iter().for_each(|warning| complain(&format_args!("warning: {warning}")));
+    match users_of(config) {
+        Ok(warnings) => {
+            warnings.iter().for_each(|warning| complain(&format_args!("warning: {warning}")));
             finish(print_line(config.effective().trim_end()))
         }
         Err(errors) => wrong(&errors),

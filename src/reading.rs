@@ -27,7 +27,7 @@ pub enum Kind {
 }
 
 /// Names one number of a reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quantity {
     /// [`Weather::temperature`].
     Temperature,
@@ -65,6 +65,14 @@ impl Quantity {
         Quantity::Y,
         Quantity::Z,
     ];
+
+    /// Returns the kind of reading that has it.
+    pub fn kind(self) -> Kind {
+        match self {
+            Quantity::X | Quantity::Y | Quantity::Z => Kind::Magnetic,
+            _ => Kind::Weather,
+        }
+    }
 
     /// Returns its name, that of the database's column.
     pub fn name(self) -> &'static str {

@@ -16,6 +16,8 @@ fn reload(site: &Site, hub: &Hub, hub_toml: &str) -> usize {
     let mark = hub.log_end();
     hub.signal(Signal::HUP);
     hub.wait_said(mark, &["SIGHUP", "configuration"], SOON);
+    // What is read last is told last.
+    hub.wait_said(mark, &["SIGHUP", "rules"], SOON);
     mark
 }
 

@@ -143,6 +143,7 @@ fn a_member_that_is_away_gets_only_what_no_connected_one_takes() {
     client.disconnect();
     // QoS 0 waits for nobody; with nobody there, QoS 1 does.
     present.disconnect();
+    wait_for("nobody to be there", SOON, || site.status()["figures"]["clients"] == 0);
     publish(&hub, 100..105, 0);
     publish(&hub, 50..56, 1);
     let mut both: Vec<u8> = take(&mut away.open(hub.mqtt).0, 3);

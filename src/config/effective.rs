@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::alerts::{Alerts, Channel, ChannelKind, Condition, Mail, Rule, Webhook};
-use super::{Bridge, Broker, Config, Limits, Listener, Password, Pattern, Protocol, Station};
+use super::{Bridge, Broker, Config, Limits, Listener, Password, Pattern, Protocol, Station, Weather};
+use crate::weather::calibration::{Calibration, Vane};
 
 impl Config {
     /// Returns the configuration as TOML that is valid as `hub.toml`, paths absolute.
@@ -15,6 +16,7 @@ impl Config {
         let mut text =
             Text(String::from("# The effective configuration: defaults, file, environment and flags together.\n"));
         station(&mut text, &self.station);
+        weather(&mut text, &self.weather);
         self.broker_section(&mut text);
         limits(&mut text, &self.broker.limits);
         self.ingest_section(&mut text);
@@ -65,6 +67,10 @@ impl Config {
 
         text.section("http");
         text.string("listen", &self.http.listen.map(|address| address.to_string()).unwrap_or_default());
+        if let Some(users) = &self.http.users {
+            text.path("users", users);
+        }
+        text.strings("hosts", &self.http.hosts);
 
         text.section("log");
         text.string("level", &self.log.level.as_str().to_lowercase());
@@ -132,6 +138,47 @@ fn station(text: &mut Text, station: &Station) {
     }
     if let Some(timezone) = &station.timezone {
         text.string("timezone", timezone);
+    }
+}
+
+fn weather(text: &mut Text, weather: &Weather) {
+    text.section("weather");
+    text.string("units", weather.units.name());
+    let Calibration { magnetic_flux_scale, magnetic_flux_offset, .. } = &weather.calibration;
+    let own = &weather.calibration;
+    if let Some(path) = &weather.calibration_file {
+        text.path("calibration_file", path);
+    }
+    for (key, number) in [
+        ("wind_speed_counts_per_ms", own.wind_speed_counts_per_ms),
+        ("rain_gauge_mm_per_count", own.rain_gauge_mm_per_count),
+        ("temperature_scale", own.temperature_scale),
+        ("temperature_offset_k", own.temperature_offset_k),
+        ("humidity_scale", own.humidity_scale),
+        ("humidity_offset", own.humidity_offset),
+        ("pressure_scale", own.pressure_scale),
+        ("pressure_offset", own.pressure_offset),
+        ("irradiance_scale", own.irradiance_scale),
+        ("irradiance_offset", own.irradiance_offset),
+        ("vane_offset_deg", own.vane_offset_deg),
+        ("magnetic_flux_x_scale", magnetic_flux_scale[0]),
+        ("magnetic_flux_y_scale", magnetic_flux_scale[1]),
+        ("magnetic_flux_z_scale", magnetic_flux_scale[2]),
+        ("magnetic_flux_x_offset", magnetic_flux_offset[0]),
+        ("magnetic_flux_y_offset", magnetic_flux_offset[1]),
+        ("magnetic_flux_z_offset", magnetic_flux_offset[2]),
+    ] {
+        text.line(key, format!("{number:?}"));
+    }
+    match &weather.vane {
+        Vane::Degrees => text.string("vane", "degrees"),
+        Vane::Table(table) => {
+            for (reading, degrees) in table {
+                text.section("[weather.vane_position]");
+                text.line("reading", format!("{reading:?}"));
+                text.line("degrees", format!("{degrees:?}"));
+            }
+        }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 mod upstream;
+mod weather;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -40,12 +41,15 @@ pub use self::error::{ConfigErrors, Problem};
 pub use self::homeassistant::HomeAssistant;
 pub use self::listeners::Listener;
 pub use self::sources::Flags;
+pub use self::weather::Weather;
 
 /// The whole configuration, valid.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where and what the station is.
     pub station: Station,
+    /// From raw readings to weather.
+    pub weather: Weather,
     /// The MQTT side.
     pub broker: Broker,
     /// Which messages are readings, and what may wait to be stored.
@@ -270,6 +274,10 @@ pub struct Stats {
 pub struct Http {
     /// Where HTTP is served; `None` for nowhere.
     pub listen: Option<SocketAddr>,
+    /// The file of those who may ask where that is not loopback; `None` for everybody.
+    pub users: Option<PathBuf>,
+    /// Names by which the hub is known, besides its addresses and its own.
+    pub hosts: Vec<String>,
 }
 
 /// Section `[log]`.
@@ -291,6 +299,7 @@ impl Config {
             .iter()
             .chain(self.bridge.iter().flat_map(|bridge| &bridge.warnings))
             .chain(&self.alerts.warnings)
+            .chain(&self.weather.warnings)
     }
 
     /// Reads the configuration: defaults < file < environment < flags.
@@ -306,18 +315,20 @@ impl Config {
         let base = &merged.base;
         sections::accept(&mut reader);
         let station = sections::station(&mut reader);
+        let weather = weather::weather(&mut reader, base);
         let broker = sections::broker(&mut reader, base, flags);
         let (ingest, store) = (sections::ingest(&mut reader), sections::store(&mut reader, base));
         let (health, stats) = (sections::health(&mut reader), sections::stats(&mut reader));
         let bridge = upstream::bridge(&mut reader, base, &station.name);
         let alerts = alerting::alerts(&mut reader, base, station.timezone.as_deref());
         let homeassistant = homeassistant::homeassistant(&mut reader, &station.name, &ingest.routes);
-        let (http, log) = (sections::http(&mut reader), sections::log(&mut reader, base, flags));
+        let (http, log) = (sections::http(&mut reader, base), sections::log(&mut reader, base, flags));
         let (pid, ready_file) = sections::process_files(flags, &mut problems);
         problems.extend(reader.finish());
         match broker {
             Ok(broker) if problems.is_empty() => Ok(Config {
                 station,
+                weather,
                 broker,
                 ingest,
                 store,

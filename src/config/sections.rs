@@ -31,6 +31,7 @@ const SOURCE_SECTIONS_MAX: usize = 100;
 pub(super) fn accept(reader: &mut Reader) {
     for section in [
         "station",
+        "weather",
         "broker",
         "broker.limits",
         "ingest",
@@ -249,14 +250,21 @@ pub(super) fn stats(reader: &mut Reader) -> Stats {
     Stats { interval: seconds(reader, "stats.interval_s", 300, 1..=DAY_S) }
 }
 
-pub(super) fn http(reader: &mut Reader) -> Http {
+pub(super) fn http(reader: &mut Reader, base: &Path) -> Http {
     let address = |text: &str| match text {
         "" => Some(None),
         _ => text.parse::<SocketAddr>().ok().map(Some),
     };
     let words = "an IP address and a port, such as 127.0.0.1:8080, or empty for no HTTP";
     let listen = reader.text("http.listen", words, address);
-    Http { listen: listen.unwrap_or(Some(SocketAddr::from(([127, 0, 0, 1], 8080)))) }
+    let users = reader.path("http.users", base, "a file", |text| !text.is_empty());
+    let is_host = |text: &str| {
+        let allowed = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
+        (1..=253).contains(&text.len()) && text.chars().all(allowed)
+    };
+    let hosts = reader.texts("http.hosts", "names of hosts without a port, such as \"weather.example.org\"", is_host);
+    let listen = listen.unwrap_or(Some(SocketAddr::from(([127, 0, 0, 1], 8080))));
+    Http { listen, users, hosts: hosts.unwrap_or_default() }
 }
 
 pub(super) fn log(reader: &mut Reader, base: &Path, flags: &Flags) -> Log {

@@ -5,10 +5,18 @@
 pub mod alerts;
 pub mod client;
 pub mod errands;
+mod guard;
+
 mod metrics;
+
+mod problem;
+mod query;
 mod records;
 mod serving;
 mod socket;
+mod table;
+mod users;
+mod weather;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,18 +27,25 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router, middleware};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::guard::Peer;
 use self::metrics::Format;
+use self::weather::Answering;
 use crate::alert::Alerts;
+use crate::almanac::Almanac;
 use crate::health::{Health, Report};
 use crate::maintenance::desk::Desk;
 use crate::records::Records;
+use crate::weather::units::Units;
+
+pub use self::guard::Guard;
 
 pub use self::socket::{OwnersSocket, SocketError, socket_path};
+pub use self::users::{PageUsers, access};
 
 /// How often a port that is taken is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
@@ -46,6 +61,19 @@ pub struct Rooms {
     pub records: Arc<Records>,
     /// What the owner has done to the database.
     pub desk: Arc<Desk>,
+    /// The weather.
+    pub almanac: Almanac,
+    /// The station as the page names it, and its units.
+    pub station: Arc<Station>,
+}
+
+/// What the page knows of the station.
+#[derive(Debug)]
+pub struct Station {
+    /// Its name.
+    pub name: String,
+    /// The units that are shown where nobody asks for others.
+    pub units: Units,
 }
 
 impl Rooms {
@@ -58,6 +86,12 @@ impl Rooms {
             .merge(Router::new().route("/metrics", get(measured)).with_state(self.clone()))
             .merge(alerts::readers(self.alerts.clone()))
             .merge(records::readers(self.records.clone()))
+            .merge(weather::readers(Answering { almanac: self.almanac.clone(), units: self.station.units }))
+    }
+
+    /// Returns what a browser may ask for.
+    fn pages(&self) -> Router {
+        self.readers()
     }
 }
 
@@ -76,7 +110,13 @@ pub async fn bind(address: SocketAddr) -> Option<TcpListener> {
 }
 
 /// Serves HTTP on a TCP port until `stop`, binding it again and again where it was taken.
-pub async fn serve_tcp(address: SocketAddr, bound: Option<TcpListener>, rooms: Rooms, stop: CancellationToken) {
+pub async fn serve_tcp(
+    address: SocketAddr,
+    bound: Option<TcpListener>,
+    rooms: Rooms,
+    guard: Arc<Guard>,
+    stop: CancellationToken,
+) {
     let listener = match bound {
         Some(listener) => listener,
         None => match stop.run_until_cancelled(bind_in_the_end(address)).await {
@@ -84,7 +124,9 @@ pub async fn serve_tcp(address: SocketAddr, bound: Option<TcpListener>, rooms: R
             None => return,
         },
     };
-    serving::serve(listener, rooms.readers(), stop).await;
+    let app = rooms.pages().layer(middleware::from_fn_with_state(guard, guard::stand));
+    let dress = |app: Router, peer: &SocketAddr| app.layer(Extension(Peer(peer.ip())));
+    serving::serve(listener, app, dress, stop).await;
 }
 
 /// Serves HTTP on the owner's socket until `stop`, or until its file is gone.
@@ -93,7 +135,7 @@ pub async fn serve_socket(socket: OwnersSocket, rooms: Rooms, stop: Cancellation
     let app = rooms.readers().merge(alerts::owners(rooms.alerts)).merge(records::owners(rooms.records));
     let app = app.merge(errands::owners(rooms.desk));
     tokio::select! {
-        () = serving::serve(listener, app, stop) => {}
+        () = serving::serve(listener, app, |app, _| app, stop) => {}
         () = file.removed() => warn!("the owner's socket was removed by somebody: it is made again"),
     }
 }

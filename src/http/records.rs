@@ -8,8 +8,8 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use percent_encoding::percent_decode_str;
 
+use super::query::Query;
 use crate::clock::now_ms;
 use crate::gaps::parse_time;
 use crate::records::{Question, Records, RecordsError};
@@ -32,12 +32,13 @@ pub(super) fn acknowledge_path(id: i64) -> String {
     format!("/api/v1/events/{id}/ack")
 }
 
-async fn events(State(records): State<Arc<Records>>) -> Result<Json<Vec<Event>>, Failed> {
+async fn events(State(records): State<Arc<Records>>, RawQuery(query): RawQuery) -> Result<Json<Vec<Event>>, Failed> {
+    Query::read(query.as_deref()).and_then(Query::finish).map_err(|error| failed(&RecordsError::Wrong(error)))?;
     records.events().await.map(Json).map_err(|error| failed(&error))
 }
 
 async fn gaps(State(records): State<Arc<Records>>, RawQuery(query): RawQuery) -> Result<Json<GapReport>, Failed> {
-    let question = question(&query.unwrap_or_default()).map_err(|error| failed(&error))?;
+    let question = question(query.as_deref()).map_err(|error| failed(&RecordsError::Wrong(error)))?;
     records.gaps(question).await.map(Json).map_err(|error| failed(&error))
 }
 
@@ -50,22 +51,14 @@ async fn acknowledge(State(records): State<Arc<Records>>, Path(id): Path<i64>) -
 }
 
 /// Reads the query of a URL.
-fn question(query: &str) -> Result<Question, RecordsError> {
-    let mut question = Question::default();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned();
-        let time = || {
-            let parsed = parse_time(&value, now_ms()).map(Some);
-            parsed.map_err(|error| RecordsError::Wrong(format!("`{key}` {error}")))
-        };
-        match key {
-            "from" => question.from_ms = time()?,
-            "to" => question.to_ms = time()?,
-            "source" => question.source = Some(value),
-            _ => return Err(RecordsError::Wrong(format!("there is no {key:?}, only from, to and source"))),
-        }
-    }
+fn question(text: Option<&str>) -> Result<Question, String> {
+    let mut query = Query::read(text)?;
+    let question = Question {
+        from_ms: query.parsed("from", |text| parse_time(text, now_ms()))?,
+        to_ms: query.parsed("to", |text| parse_time(text, now_ms()))?,
+        source: query.take("source"),
+    };
+    query.finish()?;
     Ok(question)
 }
 
@@ -73,7 +66,7 @@ fn failed(error: &RecordsError) -> Failed {
     let code = match error {
         RecordsError::Unknown(_) => StatusCode::NOT_FOUND,
         RecordsError::Wrong(_) => StatusCode::BAD_REQUEST,
-        RecordsError::Busy | RecordsError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        RecordsError::Unanswered(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     (code, error.to_string())
 }
@@ -85,9 +78,9 @@ mod tests {
 
     #[test]
     fn a_query_is_read_and_what_nobody_knows_is_refused() {
-        let asked = question("from=2025-10-03&source=a%2Fb+c&to=2025-10-03T08%3A24%3A05").unwrap();
+        let asked = question(Some("from=2025-10-03&source=a%2Fb+c&to=2025-10-03T08%3A24%3A05")).unwrap();
         assert_eq!((asked.from_ms, asked.to_ms), (Some(1_759_449_600_000), Some(1_759_479_845_000)));
         assert_eq!(asked.source.as_deref(), Some("a/b c"));
-        assert!(question("form=2025-10-03").is_err() && question("from=yesterday").is_err());
+        assert!(question(Some("form=2025-10-03")).is_err() && question(Some("from=yesterday")).is_err());
     }
 }

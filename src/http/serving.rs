@@ -28,14 +28,18 @@ const CONNECTION_TIME_MAX: Duration = Duration::from_secs(600);
 /// How long a request may be under way when the hub stops.
 const END_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Serves connections until `stop`.
-pub(super) async fn serve<L>(mut listener: L, app: Router, stop: CancellationToken)
-where
+/// Serves connections until `stop`; `dress` tells an application who the peer is.
+pub(super) async fn serve<L>(
+    mut listener: L,
+    app: Router,
+    dress: impl Fn(Router, &L::Addr) -> Router,
+    stop: CancellationToken,
+) where
     L: axum::serve::Listener,
 {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (connections, crowded_lines) = (TaskTracker::new(), Rate::default());
-    while let Some((io, _)) = stop.run_until_cancelled(listener.accept()).await {
+    while let Some((io, peer)) = stop.run_until_cancelled(listener.accept()).await {
         let Ok(place) = room.clone().try_acquire_owned() else {
             if crowded_lines.allows() {
                 warn!(
@@ -45,7 +49,7 @@ where
             }
             continue;
         };
-        let (app, stop) = (app.clone(), stop.clone());
+        let (app, stop) = (dress(app.clone(), &peer), stop.clone());
         connections.spawn(named(Name::Client("HTTP connection", None), async move {
             if tokio::time::timeout(CONNECTION_TIME_MAX, converse(io, app, stop)).await.is_err() {
                 debug!("an HTTP connection has lasted for too long");

@@ -108,7 +108,7 @@ impl Records {
         &self,
         question: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<Option<T>, StoreError> {
-        let database = self.database.clone();
+        let database = self.asking.database().to_owned();
         match tasks::blocking(Name::Part("ledger"), move || question(&Reader::open(&database)?)).await {
             Ok(answer) => answer.map(Some),
             Err(_) => Ok(None),

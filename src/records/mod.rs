@@ -6,26 +6,22 @@
 mod keeping;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Notify;
 
+use crate::asking::{AskError, Asking};
 use crate::clock::{Moment, now_ms};
 use crate::ingest::Ingest;
 use crate::store::queue::Closed;
-use crate::store::{
-    AckGate, Content, Event, GapQuery, GapReport, Job, LedgerChange, Progress, Queue, Reader, StoreError, Ticket,
-};
-use crate::tasks::{self, Name};
+use crate::store::{AckGate, Content, Event, GapQuery, GapReport, Job, LedgerChange, Progress, Queue, Ticket};
 
 /// Events that are listed.
 const EVENTS_MAX: u32 = 1_000;
 /// How long the acknowledgement of an event may take to be on disk.
 const WRITE_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long a question may wait for those before it.
-const ASK_TIME_MAX: Duration = Duration::from_secs(8);
 /// The time of a report where nobody says.
 pub const REPORT_TIME_MS: i64 = 7 * 24 * 3_600_000;
 
@@ -35,12 +31,9 @@ pub enum RecordsError {
     /// There is no such event.
     #[error("there is no event {0}; see `stationhub events list`")]
     Unknown(i64),
-    /// The database cannot be read.
+    /// The database cannot be read, or not now.
     #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Others ask, or the disk does not answer.
-    #[error("the hub is busy with other questions, or its disk does not answer: ask again later")]
-    Busy,
+    Unanswered(#[from] AskError),
     /// The question is wrong.
     #[error("{0}")]
     Wrong(String),
@@ -48,12 +41,11 @@ pub enum RecordsError {
 
 /// The records of the running hub.
 pub struct Records {
-    database: PathBuf,
+    asking: Asking,
     progress: Arc<Progress>,
     queue: Arc<Queue>,
     ingest: Arc<Ingest>,
     skew_ms_max: i64,
-    asked: Arc<Mutex<()>>,
 }
 
 impl Records {
@@ -64,19 +56,18 @@ impl Records {
 
     /// Makes the records of a hub that has just started.
     pub fn new(
-        database: PathBuf,
+        database: &Path,
         progress: Arc<Progress>,
         queue: Arc<Queue>,
         ingest: Arc<Ingest>,
         skew_max: Duration,
     ) -> Records {
         Records {
-            database,
+            asking: Asking::new(database, 1, "records"),
             progress,
             queue,
             ingest,
             skew_ms_max: crate::clock::millis(skew_max),
-            asked: Arc::default(),
         }
     }
 
@@ -85,7 +76,7 @@ impl Records {
     /// # Errors
     /// [`RecordsError`].
     pub async fn events(&self) -> Result<Vec<Event>, RecordsError> {
-        self.ask(|reader| reader.events(EVENTS_MAX)).await
+        Ok(self.asking.ask(|reader| reader.events(EVENTS_MAX)).await?)
     }
 
     /// Finds which readings are missing between two times.
@@ -94,7 +85,7 @@ impl Records {
     /// [`RecordsError`].
     pub async fn gaps(&self, question: Question) -> Result<GapReport, RecordsError> {
         let query = question.query(now_ms(), true)?;
-        self.ask(move |reader| reader.gaps(&query)).await
+        Ok(self.asking.ask(move |reader| reader.gaps(&query)).await?)
     }
 
     /// Notes that somebody knows of an event; tells whether that is on disk already.
@@ -102,30 +93,12 @@ impl Records {
     /// # Errors
     /// [`RecordsError`].
     pub async fn acknowledge(&self, id: i64) -> Result<bool, RecordsError> {
-        if !self.ask(move |reader| reader.has_event(id)).await? {
+        if !self.asking.ask(move |reader| reader.has_event(id)).await? {
             return Err(RecordsError::Unknown(id));
         }
         self.progress.journal.acknowledge(id);
         let written = tokio::time::timeout(WRITE_TIME_MAX, self.write(Content::Heartbeat)).await;
         Ok(matches!(written, Ok(Ok(()))))
-    }
-
-    /// Reads on a thread that may wait for the disk, one question at a time.
-    async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, RecordsError> {
-        let turn = tokio::time::timeout(ASK_TIME_MAX, self.asked.clone().lock_owned());
-        let turn = turn.await.map_err(|_| RecordsError::Busy)?;
-        let database = self.database.clone();
-        let answer = tasks::blocking(Name::Part("records"), move || {
-            let _turn = turn;
-            question(&Reader::open(&database)?)
-        });
-        match tokio::time::timeout(ASK_TIME_MAX, answer).await {
-            Ok(Ok(answer)) => answer.map_err(RecordsError::from),
-            _ => Err(RecordsError::Busy),
-        }
     }
 
     /// Has something written, and waits until it is on disk.

@@ -24,6 +24,7 @@ use crate::records::Records;
 use crate::store::queue::Closed;
 use crate::store::{Claims, Content, Days, Progress, Queue, Reader, RollupChange, Room, Step, StoreError};
 use crate::tasks::{self, Name};
+use crate::weather::calibration::Sensors;
 
 const KINDS: [Kind; 2] = [Kind::Weather, Kind::Magnetic];
 /// How often it is looked whether there is something to do.
@@ -51,6 +52,7 @@ pub struct Upkeep {
     /// The wall clock at the last look at old rows, and when that was.
     clock: Mutex<Option<Moment>>,
     days: Days,
+    sensors: Sensors,
     retention: config::Retention,
     too_late_lines: Rate,
     error_lines: Rate,
@@ -88,6 +90,7 @@ impl Upkeep {
             records,
             clock: Mutex::default(),
             days,
+            sensors: config.weather.sensors(),
             retention: config.store.retention.clone(),
             too_late_lines: Rate::default(),
             error_lines: Rate::default(),
@@ -188,7 +191,7 @@ impl Upkeep {
         let upkeep = self.clone();
         blocking(move || {
             let now_s = now_ms().div_euclid(1000);
-            Reader::open(&upkeep.database)?.rollup_step(kind, &upkeep.days, &upkeep.claims, now_s)
+            Reader::open(&upkeep.database)?.rollup_step(kind, &upkeep.days, &upkeep.sensors, &upkeep.claims, now_s)
         })
         .await
     }

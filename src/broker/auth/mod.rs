@@ -131,6 +131,27 @@ impl Auth {
         }
     }
 
+    /// Reads a file of the hub's own users, who all may do the same, and nobody else anything; `key` names it in errors.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn of_users(path: &Path, key: &'static str) -> Result<Auth, AuthErrors> {
+        let mut loading = Loading { warnings: Vec::new(), errors: Vec::new() };
+        let users = loading.read(path, key, own_users);
+        match Verified::new() {
+            Ok(verified) if loading.errors.is_empty() => Ok(Auth {
+                users: Some(users),
+                acl: None,
+                allow_anonymous: false,
+                verified,
+                lots: RandomState::new(),
+                warnings: loading.warnings,
+            }),
+            Ok(_) => Err(AuthErrors::from(loading.errors)),
+            Err(error) => Err(AuthErrors::from(vec![error])),
+        }
+    }
+
     /// Returns what the owner should know, though it stops nothing.
     pub fn warnings(&self) -> &[String] {
         &self.warnings

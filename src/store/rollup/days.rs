@@ -3,9 +3,9 @@
 //! Owns the borders of local days, which are 23 or 25 hours long where the clocks are changed. It never does I/O, the look
 //! at the machine's time zones at its making aside.
 
-use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
 
 use super::HOUR_S;
 
@@ -55,6 +55,45 @@ impl Days {
         let from_s = begins(date).unwrap_or(time_s);
         let to_s = date.tomorrow().and_then(begins).unwrap_or(from_s + 24 * HOUR_S);
         Day { date, from_s, to_s: to_s.max(time_s + 1) }
+    }
+
+    /// Returns the first second of the day that a time lies in, and that of the next, Unix seconds.
+    pub fn bounds(&self, time_s: i64) -> (i64, i64) {
+        let day = self.of(time_s);
+        (day.from_s, day.to_s)
+    }
+
+    /// Returns the first second of the month that a time lies in, and that of the next, Unix seconds.
+    pub fn month(&self, time_s: i64) -> (i64, i64) {
+        let first = self.of(time_s).date.first_of_month();
+        self.between_dates(first, first.saturating_add(1.month()))
+    }
+
+    /// Returns the first second of the year that a time lies in, and that of the next, Unix seconds.
+    pub fn year(&self, time_s: i64) -> (i64, i64) {
+        let first = self.of(time_s).date.first_of_year();
+        self.between_dates(first, first.saturating_add(1.year()))
+    }
+
+    /// Returns the date of the day that a time lies in, as the table of days has it.
+    pub fn date(&self, time_s: i64) -> String {
+        self.of(time_s).date.to_string()
+    }
+
+    /// Returns the first second of a date as the table of days has it; `None` for what is none.
+    pub fn begin(&self, date: &str) -> Option<i64> {
+        let date: Date = date.parse().ok()?;
+        date.to_zoned(self.zone.clone()).ok().map(|zoned| zoned.timestamp().as_second())
+    }
+
+    /// Returns the zone.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    fn between_dates(&self, from: Date, to: Date) -> (i64, i64) {
+        let begin = |date: Date| date.to_zoned(self.zone.clone()).map_or(0, |zoned| zoned.timestamp().as_second());
+        (begin(from), begin(to))
     }
 
     /// Returns the days that a time touches, in order.

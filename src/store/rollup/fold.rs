@@ -4,63 +4,69 @@
 
 use super::Summary;
 use crate::reading::Quantity;
+use crate::weather::calibration::{Sensors, Vane};
+use crate::weather::counter::{Counter, Kind, Limits, Step};
 
-/// How much a count can rise in a second, by far: what rises faster is a glitch, and nothing is made of it.
-const RAIN_RATE_MAX: f64 = 10.0;
-const WIND_RATE_MAX: f64 = 10_000.0;
-
-/// A value of a series, as it comes in the order of time.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Point {
-    pub(super) time_s: i64,
-    pub(super) value: f64,
-}
-
-/// Whether a quantity is a count that only rises.
-pub(super) fn is_count(quantity: Quantity) -> bool {
-    rate_max(quantity).is_some()
-}
-
-fn rate_max(quantity: Quantity) -> Option<f64> {
+/// Returns a counter for a quantity that is a count; `None` for any other.
+pub(super) fn counter(quantity: Quantity, sensors: &Sensors) -> Option<Counter> {
     match quantity {
-        Quantity::RainGaugeCount => Some(RAIN_RATE_MAX),
-        Quantity::AnemometerCount => Some(WIND_RATE_MAX),
+        Quantity::RainGaugeCount => Some(Counter::new(Limits::Rain)),
+        Quantity::AnemometerCount => Some(Counter::new(Limits::Wind(sensors.wind_counts_max))),
         _ => None,
     }
 }
 
 impl Summary {
-    /// Adds a value; `before` is the series' previous one, of which a count needs to know.
-    pub(super) fn add(&mut self, quantity: Quantity, point: Point, before: Option<Point>) {
+    /// Makes one of a single value; `None` for what comes to nothing by itself, as a count does.
+    pub fn of_value(quantity: Quantity, value: f64, sensors: &Sensors) -> Option<Summary> {
+        let mut summary = Summary::default();
+        if counter(quantity, sensors).is_none() {
+            summary.add(quantity, value, &sensors.vane);
+        }
+        (summary.count > 0).then_some(summary)
+    }
+
+    /// Adds a value that is no count; a direction that is none is passed over.
+    pub(super) fn add(&mut self, quantity: Quantity, value: f64, vane: &Vane) {
+        if quantity != Quantity::WindDirection {
+            self.count += 1;
+            return self.add_value(value);
+        }
+        let Some(degrees) = vane.direction_deg(value) else { return };
+        let (sin, cos) = degrees.to_radians().sin_cos();
         self.count += 1;
-        if quantity == Quantity::WindDirection {
-            // Taken as degrees.
-            let (sin, cos) = point.value.to_radians().sin_cos();
-            *self.sum_sin.get_or_insert(0.0) += sin;
-            *self.sum_cos.get_or_insert(0.0) += cos;
+        *self.sum_sin.get_or_insert(0.0) += sin;
+        *self.sum_cos.get_or_insert(0.0) += cos;
+    }
+
+    /// Adds what a value of a count came to; lowest and highest are rises a second.
+    pub(super) fn add_step(&mut self, time_s: i64, step: Step) {
+        self.count += 1;
+        *self.resets.get_or_insert(0) += i64::from(step.is_doubtful());
+        if matches!(step.kind, Kind::First | Kind::Held) {
             return;
         }
-        let Some(rate_max) = rate_max(quantity) else { return self.add_value(point.value) };
-        self.resets.get_or_insert(0);
-        let Some(before) = before else { return };
-        let rise = point.value - before.value;
         #[allow(clippy::cast_precision_loss, reason = "seconds between two readings")]
-        let seconds = (point.time_s - before.time_s).max(1) as f64;
-        if (0.0..=rate_max * seconds).contains(&rise) {
-            self.add_value(rise);
-        } else {
-            *self.resets.get_or_insert(0) += 1;
+        let seconds = time_s.saturating_sub(step.since_s).max(1) as f64;
+        if step.rise >= 0.0 {
+            self.add_end(step.rise / seconds);
         }
+        *self.sum.get_or_insert(0.0) += step.rise;
+        *self.seconds.get_or_insert(0.0) += seconds;
     }
 
     fn add_value(&mut self, value: f64) {
-        self.minimum = Some(self.minimum.map_or(value, |minimum| minimum.min(value)));
-        self.maximum = Some(self.maximum.map_or(value, |maximum| maximum.max(value)));
+        self.add_end(value);
         *self.sum.get_or_insert(0.0) += value;
     }
 
+    fn add_end(&mut self, value: f64) {
+        self.minimum = Some(self.minimum.map_or(value, |minimum| minimum.min(value)));
+        self.maximum = Some(self.maximum.map_or(value, |maximum| maximum.max(value)));
+    }
+
     /// Adds what another time came to.
-    pub(super) fn merge(&mut self, other: &Summary) {
+    pub(in crate::store) fn merge(&mut self, other: &Summary) {
         let both = |a: Option<f64>, b: Option<f64>, join: fn(f64, f64) -> f64| match (a, b) {
             (Some(a), Some(b)) => Some(join(a, b)),
             (a, b) => a.or(b),
@@ -71,6 +77,7 @@ impl Summary {
         self.sum = both(self.sum, other.sum, |a, b| a + b);
         self.sum_sin = both(self.sum_sin, other.sum_sin, |a, b| a + b);
         self.sum_cos = both(self.sum_cos, other.sum_cos, |a, b| a + b);
+        self.seconds = both(self.seconds, other.seconds, |a, b| a + b);
         self.resets = match (self.resets, other.resets) {
             (Some(a), Some(b)) => Some(a + b),
             (a, b) => a.or(b),

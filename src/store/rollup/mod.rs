@@ -5,7 +5,8 @@
 //! touches. It never works anything out on the writer's thread.
 //!
 //! Raw counts are rolled up, no calibrated values, so a new calibration changes no rollup: who reads converts. A count
-//! is rolled up by its differences, a direction as a vector.
+//! is rolled up by what it rose by, as `weather::counter` tells it, a direction as a vector. What the vane's readings mean and
+//! how fast the anemometer can count has to be known for that: where it changes, the hours whose raw rows are there are done again.
 //!
 //! No reading may slip between two looks: before a step reads, it *claims* its hours, by a transaction of the writer's.
 //! What is stored in a claimed hour afterwards is late, noted in the same transaction, and makes the hour be done again.
@@ -46,6 +47,7 @@ pub(super) const HOUR_COLUMNS: &str = "(
   sum_sin REAL,
   sum_cos REAL,
   resets INTEGER,
+  seconds REAL,
   PRIMARY KEY (source_id, quantity, hour)
 ) WITHOUT ROWID";
 pub(super) const DAY_COLUMNS: &str = "(
@@ -59,6 +61,7 @@ pub(super) const DAY_COLUMNS: &str = "(
   sum_sin REAL,
   sum_cos REAL,
   resets INTEGER,
+  seconds REAL,
   PRIMARY KEY (source_id, quantity, day)
 ) WITHOUT ROWID";
 /// How far the rollups are: hours are done before `done_s`, raw rows are gone before `gone_s`, and days are being done
@@ -78,8 +81,8 @@ pub(super) const LATE_COLUMNS: &str = "(
   PRIMARY KEY (kind, hour)
 ) WITHOUT ROWID";
 
-const PUT_HOUR: &str = "INSERT OR REPLACE INTO rollup_hour VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-const PUT_DAY: &str = "INSERT OR REPLACE INTO rollup_day VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const PUT_HOUR: &str = "INSERT OR REPLACE INTO rollup_hour VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+const PUT_DAY: &str = "INSERT OR REPLACE INTO rollup_day VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 const DROP_HOUR: &str = "DELETE FROM rollup_hour WHERE source_id = ?1 AND quantity = ?2 AND hour = ?3";
 const DROP_DAY: &str = "DELETE FROM rollup_day WHERE source_id = ?1 AND quantity = ?2 AND day = ?3";
 const NOTE_LATE: &str = "INSERT INTO rollup_late(kind, hour, times) VALUES (?1, ?2, 1)
@@ -88,6 +91,8 @@ const LATE_DONE: &str = "DELETE FROM rollup_late WHERE kind = ?1 AND hour = ?2 A
 const PUT_STATE: &str = "INSERT INTO rollup_state(kind, done_s, zone) VALUES (?1, ?2, ?3)
   ON CONFLICT (kind) DO UPDATE SET done_s = max(done_s, ?2)";
 const PUT_ZONE: &str = "UPDATE rollup_state SET zone = ?2, days_from_s = ?3 WHERE kind = ?1";
+const PUT_ANEW: &str =
+    "UPDATE rollup_state SET zone = ?2, days_from_s = NULL, done_s = coalesce(gone_s, ?3) WHERE kind = ?1";
 const STATE: &str = "SELECT done_s, gone_s, zone, days_from_s FROM rollup_state WHERE kind = ?1";
 
 /// What the values of a quantity in a time came to.
@@ -95,22 +100,24 @@ const STATE: &str = "SELECT done_s, gone_s, zone, days_from_s FROM rollup_state 
 pub struct Summary {
     /// Readings that have the quantity.
     pub count: i64,
-    /// The lowest value; of a count, the lowest difference between two readings.
+    /// The lowest value; of a count, the lowest rise a second.
     pub minimum: Option<f64>,
-    /// The highest value; of a count, the highest difference between two readings.
+    /// The highest value; of a count, the highest rise a second.
     pub maximum: Option<f64>,
-    /// All values together; of a count, all differences. The mean is `sum / count`.
+    /// All values together; of a count, all that it rose by.
     pub sum: Option<f64>,
     /// Of a direction, the sum of its sines.
     pub sum_sin: Option<f64>,
     /// Of a direction, the sum of its cosines.
     pub sum_cos: Option<f64>,
-    /// Of a count, how often it went back, or rose faster than it can.
+    /// Of a count, how often it started anew or said something that was not so.
     pub resets: Option<i64>,
+    /// Of a count, the time over which it rose, seconds.
+    pub seconds: Option<f64>,
 }
 
-/// A source's number, 0 for rows without one, and the name of a quantity.
-pub type Series = (i64, &'static str);
+/// A source's number, 0 for rows without one, and a quantity.
+pub type Series = (i64, Quantity);
 
 /// What the writer is to do with the rollups.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,6 +134,8 @@ pub enum RollupChange {
     LateDone(Kind, i64, i64),
     /// Days are done again for this zone from this time on; `None`: all are.
     Zone(Kind, String, Option<i64>),
+    /// All hours that can be are done again, for this zone and these sensors.
+    Anew(Kind, String),
 }
 
 impl RollupChange {
@@ -257,15 +266,16 @@ fn apply(connection: &Connection, change: &RollupChange) -> rusqlite::Result<()>
     match change {
         RollupChange::Claim(..) => Ok(()),
         RollupChange::Hour((source, quantity), hour, Some(summary)) => {
-            put(connection, PUT_HOUR, *source, quantity, hour, summary)
+            put(connection, PUT_HOUR, *source, quantity.name(), hour, summary)
         }
         RollupChange::Day((source, quantity), day, Some(summary)) => {
-            put(connection, PUT_DAY, *source, quantity, day, summary)
+            put(connection, PUT_DAY, *source, quantity.name(), day, summary)
         }
-        RollupChange::Hour((source, quantity), hour, None) => run(DROP_HOUR, params![source, quantity, hour]),
-        RollupChange::Day((source, quantity), day, None) => run(DROP_DAY, params![source, quantity, day]),
+        RollupChange::Hour((source, quantity), hour, None) => run(DROP_HOUR, params![source, quantity.name(), hour]),
+        RollupChange::Day((source, quantity), day, None) => run(DROP_DAY, params![source, quantity.name(), day]),
         RollupChange::Done(kind, until_s, zone) => run(PUT_STATE, params![kind.name(), until_s, zone]),
         RollupChange::LateDone(kind, hour, times) => run(LATE_DONE, params![kind.name(), hour, times]),
+        RollupChange::Anew(kind, zone) => run(PUT_ANEW, params![kind.name(), zone, i64::MIN]),
         RollupChange::Zone(kind, zone, from_s) => run(PUT_ZONE, params![kind.name(), zone, from_s]),
     }
 }
@@ -278,8 +288,8 @@ fn put(
     time: &dyn rusqlite::ToSql,
     summary: &Summary,
 ) -> rusqlite::Result<()> {
-    let Summary { count, minimum, maximum, sum, sum_sin, sum_cos, resets } = summary;
-    let values = params![source, quantity, time, count, minimum, maximum, sum, sum_sin, sum_cos, resets];
+    let Summary { count, minimum, maximum, sum, sum_sin, sum_cos, resets, seconds } = summary;
+    let values = params![source, quantity, time, count, minimum, maximum, sum, sum_sin, sum_cos, resets, seconds];
     connection.prepare_cached(sql)?.execute(values).map(drop)
 }
 

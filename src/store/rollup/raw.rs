@@ -7,18 +7,17 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, Row};
 
-use super::fold::{Point, is_count};
+use super::fold::counter;
 use super::{HOUR_S, Series, Summary, quantities};
 use crate::reading::{Kind, Quantity};
 use crate::store::error::{Doing, StoreError};
+use crate::weather::calibration::Sensors;
+use crate::weather::counter::{Counter, Step};
 
 const DOING: &str = "cannot read the readings for the rollups";
-/// What a step may find and read before a smaller one is tried.
-const SUMMARIES_MAX: usize = 20_000;
-const ROWS_MAX: usize = 400_000;
-/// How far back a count's value before a time is looked for, seconds.
+/// How far back a count's values before a time are looked for, seconds.
 const BEFORE_MAX_S: i64 = 30 * 24 * HOUR_S;
 const ODD_BEFORE_MAX_S: i64 = 2 * HOUR_S;
 /// The times that `created_at` can say.
@@ -74,30 +73,46 @@ const BEFORE: &str = concat!(
     weather_columns!(),
     " FROM weather_data WHERE timestamp >= ?1 AND timestamp < ?2 AND coalesce(source_id, 0) = ?3 AND NOT ",
     odd!(),
-    " ORDER BY timestamp DESC, id DESC LIMIT 1"
+    " ORDER BY timestamp DESC, id DESC LIMIT 5"
 );
 const ODD_BEFORE: &str = concat!(
     "SELECT coalesce(source_id, 0), received_ms / 1000, id, ",
     weather_columns!(),
     " FROM weather_data WHERE created_at >= ?1 AND created_at < ?2 AND coalesce(source_id, 0) = ?3 AND ",
     odd!(),
-    " ORDER BY created_at DESC, id DESC LIMIT 1"
+    " ORDER BY created_at DESC, id DESC LIMIT 5"
 );
 
 /// What was found: for each series and time, its summary.
-pub(super) type Found = BTreeMap<(Series, i64), Summary>;
+pub(in crate::store) type Found = BTreeMap<(Series, i64), Summary>;
 
-/// How much may be found and read.
+/// How much may be found and read; where there is more, nothing is returned.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Most {
-    /// As much as fits a step; where there is more, nothing is returned.
-    OfAStep,
+pub(in crate::store) struct Most {
+    /// Rows of the kind.
+    pub(in crate::store) rows: usize,
+    /// Summaries.
+    pub(in crate::store) summaries: usize,
+}
+
+impl Most {
+    /// What a step may find and read before a smaller one is tried.
+    pub(super) const OF_A_STEP: Most = Most { rows: 400_000, summaries: 20_000 };
     /// All that there is.
-    All,
+    pub(super) const ALL: Most = Most { rows: usize::MAX, summaries: usize::MAX };
+}
+
+/// Which readings are folded, and what is known of the sensors.
+#[derive(Clone, Copy)]
+pub(in crate::store) struct Of<'a> {
+    pub(in crate::store) kind: Kind,
+    /// Of these sources alone.
+    pub(in crate::store) sources: Option<&'a [i64]>,
+    pub(in crate::store) sensors: &'a Sensors,
 }
 
 /// Returns the time of the next reading at or after this one, Unix seconds.
-pub(super) fn next_s(connection: &Connection, kind: Kind, from_s: i64) -> Result<Option<i64>, StoreError> {
+pub(in crate::store) fn next_s(connection: &Connection, kind: Kind, from_s: i64) -> Result<Option<i64>, StoreError> {
     let received = |sql: &str| -> rusqlite::Result<Option<i64>> {
         connection.prepare_cached(sql)?.query_row([created_at(from_s)], |row| row.get(0))
     };
@@ -116,83 +131,89 @@ pub(super) fn next_s(connection: &Connection, kind: Kind, from_s: i64) -> Result
 
 /// Folds the readings from one time to another into summaries, each for the time that `bucket` says; `None` where that is more
 /// than allowed.
-pub(super) fn fold(
+pub(in crate::store) fn fold(
     connection: &Connection,
-    kind: Kind,
+    of: Of<'_>,
     from_s: i64,
     to_s: i64,
     most: Most,
     bucket: impl Fn(i64) -> i64,
 ) -> Result<Option<Found>, StoreError> {
+    let Of { kind, sources, sensors } = of;
     let mut found = Found::new();
-    let mut before: HashMap<i64, Before> = HashMap::new();
+    let mut counters: HashMap<i64, Counters> = HashMap::new();
     let sql = if kind == Kind::Weather { WEATHER } else { FLUX };
     let mut statement = connection.prepare_cached(sql).doing(DOING)?;
     let mut rows = statement.query((from_s, to_s, created_at(from_s), created_at(to_s))).doing(DOING)?;
     let mut count = 0;
     while let Some(row) = rows.next().doing(DOING)? {
         count += 1;
-        if most == Most::OfAStep && (count > ROWS_MAX || found.len() > SUMMARIES_MAX) {
+        if count > most.rows || found.len() > most.summaries {
             return Ok(None);
         }
         let (Some(source), Some(time_s)) = (whole(row, 0), whole(row, 1)) else { continue };
-        if let std::collections::hash_map::Entry::Vacant(entry) = before.entry(source) {
-            entry.insert(Before::of(connection, kind, source, from_s)?);
+        if sources.is_some_and(|sources| !sources.contains(&source)) {
+            continue;
         }
-        let Some(before) = before.get_mut(&source) else { continue };
+        if let std::collections::hash_map::Entry::Vacant(entry) = counters.entry(source) {
+            entry.insert(Counters::warm(connection, of, source, from_s)?);
+        }
+        let Some(counters) = counters.get_mut(&source) else { continue };
         for (place, &quantity) in quantities(kind).iter().enumerate() {
             let Some(value) = real(row, place + 3) else { continue };
-            let point = Point { time_s, value };
-            let summary = found.entry(((source, quantity.name()), bucket(time_s))).or_default();
-            summary.add(quantity, point, before.replace(quantity, point));
+            let step = counters.next(quantity, time_s, value);
+            let summary = found.entry(((source, quantity), bucket(time_s))).or_default();
+            match step {
+                Some(step) => summary.add_step(time_s, step),
+                None => summary.add(quantity, value, &sensors.vane),
+            }
         }
     }
     Ok(Some(found))
 }
 
-/// The last values of a source's counts.
-#[derive(Default)]
-struct Before {
-    rain: Option<Point>,
-    wind: Option<Point>,
-}
+/// The time of a reading, and its values.
+type Before = (i64, Vec<(Quantity, f64)>);
 
-impl Before {
-    /// Reads them as they were before a time.
-    fn of(connection: &Connection, kind: Kind, source: i64, time_s: i64) -> Result<Before, StoreError> {
-        let mut before = Before::default();
-        if kind == Kind::Magnetic {
-            return Ok(before);
+/// The counters of a source.
+struct Counters(Vec<(Quantity, Counter)>);
+
+impl Counters {
+    /// Makes them as they are after the last values before a time.
+    fn warm(connection: &Connection, of: Of<'_>, source: i64, time_s: i64) -> Result<Counters, StoreError> {
+        let Of { kind, sensors, .. } = of;
+        let counted = quantities(kind).iter().filter_map(|&quantity| Some((quantity, counter(quantity, sensors)?)));
+        let mut counters = Counters(counted.collect());
+        if counters.0.is_empty() {
+            return Ok(counters);
         }
-        let last = |row: &Row<'_>| {
-            let time_s = whole(row, 1).unwrap_or(time_s);
-            let counts = [Quantity::RainGaugeCount, Quantity::AnemometerCount];
-            Ok(counts.map(|quantity| {
-                let place = quantities(Kind::Weather).iter().position(|other| *other == quantity);
-                place.and_then(|place| real(row, place + 3)).map(|value| Point { time_s, value })
-            }))
+        let values = |row: &Row<'_>| {
+            let read = |(place, quantity): (usize, &Quantity)| Some((*quantity, real(row, place + 3)?));
+            let values: Vec<(Quantity, f64)> = quantities(kind).iter().enumerate().filter_map(read).collect();
+            Ok((whole(row, 1).unwrap_or(time_s), values))
         };
-        let read = || {
+        let read = || -> rusqlite::Result<Vec<Before>> {
             let own = (time_s.saturating_sub(BEFORE_MAX_S), time_s, source);
-            if let Some(found) = connection.prepare_cached(BEFORE)?.query_row(own, last).optional()? {
-                return Ok(Some(found));
+            let found: Vec<_> = connection.prepare_cached(BEFORE)?.query_map(own, values)?.collect::<Result<_, _>>()?;
+            if !found.is_empty() {
+                return Ok(found);
             }
             let received = (created_at(time_s.saturating_sub(ODD_BEFORE_MAX_S)), created_at(time_s), source);
-            connection.prepare_cached(ODD_BEFORE)?.query_row(received, last).optional()
+            connection.prepare_cached(ODD_BEFORE)?.query_map(received, values)?.collect()
         };
-        if let Some([rain, wind]) = read().doing(DOING)? {
-            before = Before { rain, wind };
+        // The newest comes first.
+        for (time_s, values) in read().doing(DOING)?.into_iter().rev() {
+            for (quantity, value) in values {
+                counters.next(quantity, time_s, value);
+            }
         }
-        Ok(before)
+        Ok(counters)
     }
 
-    /// Puts a value in the place of the one before, which it returns.
-    fn replace(&mut self, quantity: Quantity, point: Point) -> Option<Point> {
-        match quantity {
-            Quantity::RainGaugeCount => self.rain.replace(point),
-            _ if is_count(quantity) => self.wind.replace(point),
-            _ => None,
-        }
+    /// Takes a value; `None` where its quantity is no count.
+    fn next(&mut self, quantity: Quantity, time_s: i64, value: f64) -> Option<Step> {
+        let (_, counter) = self.0.iter_mut().find(|(other, _)| *other == quantity)?;
+        Some(counter.next(time_s, value))
     }
 }
 

@@ -6,22 +6,25 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::days::{Day, Days};
-use super::raw::{self, Found};
+use super::raw::{self, Found, Most, Of};
 use super::{Claims, HOUR_S, RollupChange, Series, State, Summary, hour_of, quantities};
 use crate::reading::Kind;
 use crate::store::error::{Doing, StoreError};
 use crate::store::reader::Reader;
+use crate::weather::calibration::Sensors;
 
 /// How long after its end an hour is done: what is on its way has come by then.
 const GRACE_S: i64 = 60;
 /// The length of a step that does days again, seconds: 31 days of hours, which are few.
 const DAYS_STEP_S: i64 = 31 * 24 * HOUR_S;
+/// Stands between a zone and what is known of the sensors.
+const SENSORS: &str = " | sensors ";
 const DOING: &str = "cannot read the rollups";
 const LATE: &str = "SELECT hour, times FROM rollup_late WHERE kind = ?1 ORDER BY hour LIMIT 1";
 /// Sources are few: each is found by a look into the index.
 const NEXT_SOURCE: &str = "SELECT min(source_id) FROM rollup_hour WHERE source_id > ?1";
 const FIRST_HOUR: &str = "SELECT min(hour) FROM rollup_hour WHERE source_id = ?1 AND quantity = ?2";
-const HOURS: &str = "SELECT hour, count, minimum, maximum, sum, sum_sin, sum_cos, resets FROM rollup_hour
+const HOURS: &str = "SELECT hour, count, minimum, maximum, sum, sum_sin, sum_cos, resets, seconds FROM rollup_hour
   WHERE source_id = ?1 AND quantity = ?2 AND hour >= ?3 AND hour < ?4";
 const DAYS: &str = "SELECT day FROM rollup_day WHERE source_id = ?1 AND quantity = ?2 AND day BETWEEN ?3 AND ?4";
 
@@ -56,10 +59,17 @@ impl Reader {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn rollup_step(&self, kind: Kind, days: &Days, claims: &Claims, now_s: i64) -> Result<Step, StoreError> {
+    pub fn rollup_step(
+        &self,
+        kind: Kind,
+        days: &Days,
+        sensors: &Sensors,
+        claims: &Claims,
+        now_s: i64,
+    ) -> Result<Step, StoreError> {
         // All of it is read at one moment.
         let moment = self.connection.unchecked_transaction().doing(DOING)?;
-        let look = Look { connection: &moment, kind, days };
+        let look = Look { connection: &moment, kind, days, sensors };
         look.step(claims, hour_of(now_s - GRACE_S))
     }
 }
@@ -79,17 +89,33 @@ struct Look<'c> {
     connection: &'c Connection,
     kind: Kind,
     days: &'c Days,
+    sensors: &'c Sensors,
 }
 
 impl Look<'_> {
+    fn of(&self) -> Of<'_> {
+        Of { kind: self.kind, sources: None, sensors: self.sensors }
+    }
+
+    /// Returns what hours and days depend on: the zone and, of weather, what is known of the sensors.
+    fn zone(&self) -> String {
+        let signature = if self.kind == Kind::Weather { self.sensors.signature() } else { String::new() };
+        let zone = self.days.name();
+        if signature.is_empty() { zone.to_owned() } else { format!("{zone}{SENSORS}{signature}") }
+    }
+
     fn step(&self, claims: &Claims, limit_s: i64) -> Result<Step, StoreError> {
         let state = State::load(self.connection, self.kind)?;
         if let Some(state) = &state {
             if let Some(work) = self.late(state)? {
                 return Ok(Step::Write(work));
             }
-            if state.zone != self.days.name() {
-                let zone = RollupChange::Zone(self.kind, self.days.name().to_owned(), self.first_hour()?);
+            let zone = self.zone();
+            if sensors_of(&state.zone) != sensors_of(&zone) {
+                return Ok(Step::Write(vec![RollupChange::Anew(self.kind, zone)].into()));
+            }
+            if state.zone != zone {
+                let zone = RollupChange::Zone(self.kind, zone, self.first_hour()?);
                 return Ok(Step::Write(vec![zone].into()));
             }
             if let Some(from_s) = state.days_from_s {
@@ -112,14 +138,14 @@ impl Look<'_> {
         if claims.until_s(self.kind) < to_s {
             return Ok(Step::Claim(RollupChange::Claim(self.kind, to_s)));
         }
-        let mut found = raw::fold(self.connection, self.kind, from_s, to_s, raw::Most::OfAStep, hour_of)?;
+        let mut found = raw::fold(self.connection, self.of(), from_s, to_s, Most::OF_A_STEP, hour_of)?;
         if found.is_none() {
             to_s = from_s + HOUR_S;
-            found = raw::fold(self.connection, self.kind, from_s, to_s, raw::Most::All, hour_of)?;
+            found = raw::fold(self.connection, self.of(), from_s, to_s, Most::ALL, hour_of)?;
         }
         let gone_s = state.and_then(|state| state.gone_s);
         let mut changes = self.written(&found.unwrap_or_default(), &[], from_s, to_s, gone_s)?;
-        changes.push(RollupChange::Done(self.kind, to_s, self.days.name().to_owned()));
+        changes.push(RollupChange::Done(self.kind, to_s, self.zone()));
         if to_s < limit_s {
             // So that the next step needs no transaction for it.
             changes.push(RollupChange::Claim(self.kind, limit_s.min(to_s + 24 * HOUR_S)));
@@ -140,7 +166,7 @@ impl Look<'_> {
             return Ok(Some(Work { changes: vec![done], came_too_late }));
         }
         let to_s = state.done_s.min(hour + 2 * HOUR_S);
-        let found = raw::fold(self.connection, self.kind, hour, to_s, raw::Most::All, hour_of)?.unwrap_or_default();
+        let found = raw::fold(self.connection, self.of(), hour, to_s, Most::ALL, hour_of)?.unwrap_or_default();
         let stale = self.stale_hours(&found, hour, to_s)?;
         let mut changes = self.written(&found, &stale, hour, to_s, state.gone_s)?;
         changes.push(done);
@@ -159,7 +185,7 @@ impl Look<'_> {
             self.stale_days(series, &days, &mut changes)?;
         }
         let rest = (to_s < done_s).then_some(to_s);
-        changes.push(RollupChange::Zone(self.kind, self.days.name().to_owned(), rest));
+        changes.push(RollupChange::Zone(self.kind, self.zone(), rest));
         Ok(changes)
     }
 
@@ -206,7 +232,7 @@ impl Look<'_> {
         let mut whole = Summary::default();
         let read = |whole: &mut Summary| -> rusqlite::Result<()> {
             let mut statement = self.connection.prepare_cached(HOURS)?;
-            let mut rows = statement.query((source, quantity, day.from_s, day.to_s))?;
+            let mut rows = statement.query((source, quantity.name(), day.from_s, day.to_s))?;
             while let Some(row) = rows.next()? {
                 let hour: i64 = row.get(0)?;
                 if !except.is_some_and(|(from_s, to_s)| (from_s..to_s).contains(&hour)) {
@@ -222,8 +248,8 @@ impl Look<'_> {
 
     /// Returns what a day came to that does not begin with an hour of UTC.
     fn day_from_raw(&self, day: &Day, touched: &[Series]) -> Result<Vec<RollupChange>, StoreError> {
-        let all = raw::Most::All;
-        let found = raw::fold(self.connection, self.kind, day.from_s, day.to_s, all, |_| day.from_s)?;
+        let all = Most::ALL;
+        let found = raw::fold(self.connection, self.of(), day.from_s, day.to_s, all, |_| day.from_s)?;
         let found = found.unwrap_or_default();
         let change = |series: &Series| {
             let summary = found.get(&(*series, day.from_s)).copied();
@@ -238,7 +264,7 @@ impl Look<'_> {
         for (source, quantity) in self.all_series()? {
             let read = || -> rusqlite::Result<Vec<i64>> {
                 let mut statement = self.connection.prepare_cached(HOURS)?;
-                statement.query_map((source, quantity, from_s, to_s), |row| row.get(0))?.collect()
+                statement.query_map((source, quantity.name(), from_s, to_s), |row| row.get(0))?.collect()
             };
             let hours = read().doing(DOING)?.into_iter().map(|hour| ((source, quantity), hour));
             stale.extend(hours.filter(|key| !found.contains_key(key)));
@@ -256,7 +282,7 @@ impl Look<'_> {
         let (Some(first), Some(last)) = (days.first(), days.last()) else { return Ok(()) };
         let read = || -> rusqlite::Result<Vec<String>> {
             let mut statement = self.connection.prepare_cached(DAYS)?;
-            let values = (source, quantity, first.date.to_string(), last.date.to_string());
+            let values = (source, quantity.name(), first.date.to_string(), last.date.to_string());
             statement.query_map(values, |row| row.get(0))?.collect()
         };
         for date in read().doing(DOING)? {
@@ -276,7 +302,7 @@ impl Look<'_> {
         };
         while let Some(found) = next(source).doing(DOING)? {
             source = found;
-            all.extend(quantities(self.kind).iter().map(|quantity| (source, quantity.name())));
+            all.extend(quantities(self.kind).iter().map(|quantity| (source, *quantity)));
         }
         Ok(all)
     }
@@ -285,13 +311,18 @@ impl Look<'_> {
         let mut first: Option<i64> = None;
         for (source, quantity) in self.all_series()? {
             let read = || -> rusqlite::Result<Option<i64>> {
-                self.connection.prepare_cached(FIRST_HOUR)?.query_row((source, quantity), |row| row.get(0))
+                self.connection.prepare_cached(FIRST_HOUR)?.query_row((source, quantity.name()), |row| row.get(0))
             };
             let hour = read().doing(DOING)?;
             first = first.into_iter().chain(hour).min();
         }
         Ok(first)
     }
+}
+
+/// Returns what was known of the sensors when those hours were done.
+fn sensors_of(zone: &str) -> Option<&str> {
+    zone.split_once(SENSORS).map(|(_, sensors)| sensors)
 }
 
 /// Reads a summary out of a row, from this column on.
@@ -304,5 +335,6 @@ pub(in crate::store) fn summary(row: &rusqlite::Row<'_>, first: usize) -> rusqli
         sum_sin: row.get(first + 4)?,
         sum_cos: row.get(first + 5)?,
         resets: row.get(first + 6)?,
+        seconds: row.get(first + 7)?,
     })
 }

@@ -3,10 +3,10 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::fold::Point;
 use super::*;
 use crate::config::Synchronous;
 use crate::store::{Reader, schema, series};
+use crate::weather::calibration::{Sensors, Vane};
 
 /// 2024-03-30 00:00 UTC, the day before Europe's clocks go forward.
 const MARCH_S: i64 = 1_711_756_800;
@@ -17,6 +17,7 @@ struct Bench {
     connection: Connection,
     late: Late,
     days: Days,
+    sensors: Sensors,
 }
 
 impl Bench {
@@ -24,7 +25,7 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let connection = schema::open(&dir.path().join("a.db"), Synchronous::Normal, true).unwrap();
         let days = Days::of_zone(Some(zone)).unwrap();
-        Bench { dir, connection, late: Late::default(), days }
+        Bench { dir, connection, late: Late::default(), days, sensors: Sensors::default() }
     }
 
     /// Adds a weather reading a minute, its values by its number.
@@ -57,7 +58,7 @@ impl Bench {
 
     fn step(&self, now_s: i64) -> Step {
         let reader = Reader::open(Path::new(&self.path())).unwrap();
-        reader.rollup_step(Kind::Weather, &self.days, &self.late.claims, now_s).unwrap()
+        reader.rollup_step(Kind::Weather, &self.days, &self.sensors, &self.late.claims, now_s).unwrap()
     }
 
     /// Does all there is to do; returns how many steps wrote something.
@@ -91,20 +92,25 @@ impl Bench {
 }
 
 fn folded(quantity: Quantity, values: &[f64]) -> Summary {
-    let (mut summary, mut before) = (Summary::default(), None);
+    let (mut summary, mut counter) = (Summary::default(), fold::counter(quantity, &Sensors::default()));
     for (number, &value) in values.iter().enumerate() {
-        let point = Point { time_s: i64::try_from(number).unwrap() * 5, value };
-        summary.add(quantity, point, before.replace(point));
+        let time_s = i64::try_from(number).unwrap() * 5;
+        match &mut counter {
+            Some(counter) => summary.add_step(time_s, counter.next(time_s, value)),
+            None => summary.add(quantity, value, &Vane::Degrees),
+        }
     }
     summary
 }
 
 #[test]
-fn a_count_that_goes_back_or_jumps_is_a_reset_and_no_rain() {
+fn a_count_that_starts_anew_or_jumps_makes_no_rain_of_it_and_loses_none() {
     let restarted = folded(Quantity::RainGaugeCount, &[100.0, 102.0, 0.0, 1.0]);
     assert_eq!((restarted.sum, restarted.resets, restarted.count), (Some(3.0), Some(1), 4));
     let glitch = folded(Quantity::RainGaugeCount, &[100.0, 65_535.0, 101.0, 102.0]);
-    assert_eq!((glitch.sum, glitch.resets), (Some(1.0), Some(2)));
+    // Lowest and highest are tips a second.
+    assert_eq!((glitch.sum, glitch.resets, glitch.maximum), (Some(2.0), Some(1), Some(0.2)));
+    assert_eq!(glitch.seconds, Some(15.0));
     let alone = folded(Quantity::RainGaugeCount, &[100.0]);
     assert_eq!((alone.sum, alone.resets, alone.count), (None, Some(0), 1));
 }

@@ -1,0 +1,140 @@
+//! The almanac: the weather of the station, now and in the past, in physical quantities.
+//!
+//! Owns what may be asked of it (`now`, `series`, `extremes`, `sources`) and from which of the store's questions each answer
+//! is made (raw rows, hours or days, by the length of the time). It never writes, keeps nothing between two questions, and
+//! knows nothing of pages: it answers in the hub's own units.
+
+pub mod derive;
+mod extremes;
+mod now;
+pub mod range;
+mod series;
+mod sources;
+mod terms;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::asking::{AskError, Asking};
+use crate::clock::now_ms;
+use crate::store::{Reader, StoreError};
+
+pub use self::extremes::{Extreme, Extremes, Period};
+pub use self::now::{Now, NowValue, SourceNow};
+pub use self::series::{Asked, Point, Resolution, SERIES_POINTS_MAX, Series, Shown};
+pub use self::sources::Source;
+pub use self::terms::Terms;
+
+/// Questions that are answered at a time.
+const AT_ONCE: usize = 2;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AlmanacError {
+    /// The database cannot be read, or not now.
+    #[error(transparent)]
+    Unanswered(#[from] AskError),
+    /// There is no such source.
+    #[error("there is no source {0:?} with such readings")]
+    UnknownSource(String),
+    /// The question is wrong.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl From<StoreError> for AlmanacError {
+    fn from(error: StoreError) -> AlmanacError {
+        AlmanacError::Unanswered(AskError::Store(error))
+    }
+}
+
+/// The almanac of the running hub.
+#[derive(Clone, Debug)]
+pub struct Almanac {
+    asking: Asking,
+    terms: Arc<Terms>,
+}
+
+impl Almanac {
+    /// Makes it for a database.
+    pub fn new(database: &Path, terms: Terms) -> Almanac {
+        Almanac { asking: Asking::new(database, AT_ONCE, "almanac"), terms: Arc::new(terms) }
+    }
+
+    /// Returns the station's terms.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Returns the weather now, of every source.
+    ///
+    /// # Errors
+    /// [`AlmanacError`].
+    pub async fn now(&self) -> Result<Now, AlmanacError> {
+        self.ask(|open| open.now()).await
+    }
+
+    /// Returns the weather as it was at a time, Unix seconds, as `now` would have said then; without the totals of its day.
+    ///
+    /// # Errors
+    /// [`AlmanacError`].
+    pub async fn at(&self, time_s: i64) -> Result<Now, AlmanacError> {
+        self.ask(move |open| open.at(time_s)).await
+    }
+
+    /// Returns quantities over a time.
+    ///
+    /// # Errors
+    /// [`AlmanacError`].
+    pub async fn series(&self, asked: Asked) -> Result<Shown, AlmanacError> {
+        self.ask(move |open| open.series(&asked)).await
+    }
+
+    /// Returns the extremes of the day, month or year that a time lies in, or of all time.
+    ///
+    /// # Errors
+    /// [`AlmanacError`].
+    pub async fn extremes(&self, period: Period, time_s: i64) -> Result<Extremes, AlmanacError> {
+        self.ask(move |open| open.extremes(period, time_s)).await
+    }
+
+    /// Returns the sources of readings.
+    ///
+    /// # Errors
+    /// [`AlmanacError`].
+    pub async fn sources(&self) -> Result<Vec<Source>, AlmanacError> {
+        self.ask(|open| open.sources()).await
+    }
+
+    /// Returns the first and the last time of which there are readings, Unix seconds; `None` where there are none.
+    ///
+    /// # Errors
+    /// [`AlmanacError`].
+    pub async fn reach(&self) -> Result<Option<(i64, i64)>, AlmanacError> {
+        self.ask(|open| open.reach()).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Open<'_>) -> Result<T, AlmanacError> + Send + 'static,
+    ) -> Result<T, AlmanacError> {
+        let terms = self.terms.clone();
+        let answer = self
+            .asking
+            .ask(move |reader| Ok(question(&Open { reader, terms: &terms, now_s: now_ms().div_euclid(1_000) })));
+        answer.await?
+    }
+}
+
+/// An almanac that is open: the database at hand, and the time.
+#[derive(Clone, Copy)]
+pub struct Open<'a> {
+    /// The database.
+    pub reader: &'a Reader,
+    /// How its readings are to be understood.
+    pub terms: &'a Terms,
+    /// The present, Unix seconds.
+    pub now_s: i64,
+}

@@ -1,0 +1,102 @@
+//! Where readings come from: each source with its last reading.
+//!
+//! Owns which source is meant where nobody says, and what becomes of rows without one.
+
+use super::AlmanacError;
+use super::Open;
+use crate::reading::Kind;
+use crate::store::rollup::Days;
+
+/// Both kinds of reading, in the order in which they are shown.
+pub(super) const KINDS: [Kind; 2] = [Kind::Weather, Kind::Magnetic];
+/// The name of rows that were there before sources had names.
+const UNNAMED: &str = "(before the hub)";
+
+/// A source of readings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// Its topic.
+    pub name: String,
+    /// What it sends.
+    pub kind: Kind,
+    /// The time of its last reading, Unix seconds.
+    pub last_s: i64,
+    /// The usual time between its readings, seconds, where it is known.
+    pub usual_s: Option<f64>,
+    /// The values of its last reading, raw, in the order of the kind's quantities.
+    pub(super) last: Vec<Option<f64>>,
+    /// Its number in the database.
+    pub(super) id: i64,
+    /// Whether rows without a source are taken for its own: it is the first of its kind.
+    pub(super) takes_unnamed: bool,
+}
+
+impl Source {
+    /// Returns the numbers in the database under which its rows are.
+    pub(super) fn ids(&self) -> Vec<i64> {
+        if self.takes_unnamed && self.id != 0 { vec![0, self.id] } else { vec![self.id] }
+    }
+}
+
+impl Open<'_> {
+    /// Returns the sources of readings, those heard last first.
+    ///
+    /// # Errors
+    /// [`AlmanacError`].
+    pub fn sources(&self) -> Result<Vec<Source>, AlmanacError> {
+        let named = self.reader.sources()?;
+        let mut sources = Vec::new();
+        for kind in KINDS {
+            let latest = self.reader.latest(kind)?;
+            let first = latest.iter().map(|raw| raw.source).filter(|id| *id != 0).min();
+            for raw in latest {
+                if raw.source == 0 && first.is_some() {
+                    continue;
+                }
+                let known = named.iter().find(|named| named.id == raw.source);
+                sources.push(Source {
+                    name: known.map_or_else(|| UNNAMED.to_owned(), |named| named.topic.clone()),
+                    kind,
+                    last_s: raw.time_s,
+                    usual_s: known.and_then(|named| named.usual_s),
+                    last: raw.values,
+                    id: raw.source,
+                    takes_unnamed: first.is_none_or(|first| first == raw.source),
+                });
+            }
+        }
+        sources.sort_by_key(|source| std::cmp::Reverse(source.last_s));
+        Ok(sources)
+    }
+
+    /// Returns the source of a kind that is meant: the named one, or the one that was heard last; `None` where none is named and
+    /// none is there.
+    pub(super) fn source(&self, kind: Kind, name: Option<&str>) -> Result<Option<Source>, AlmanacError> {
+        let mut of_kind = self.sources()?.into_iter().filter(|source| source.kind == kind);
+        match name {
+            None => Ok(of_kind.next()),
+            Some(name) => Ok(of_kind.find(|source| source.name == name)),
+        }
+    }
+
+    /// Returns the first and the last time of which there are readings, Unix seconds.
+    ///
+    /// # Errors
+    /// [`AlmanacError`].
+    pub fn reach(&self) -> Result<Option<(i64, i64)>, AlmanacError> {
+        let mut reach: Option<(i64, i64)> = None;
+        for source in self.sources()? {
+            let mut first_s = source.last_s;
+            for id in source.ids() {
+                first_s = self.reader.first_s(source.kind, id)?.map_or(first_s, |first| first.min(first_s));
+            }
+            let (from_s, to_s) = reach.unwrap_or((first_s, source.last_s));
+            reach = Some((from_s.min(first_s), to_s.max(source.last_s)));
+        }
+        Ok(reach)
+    }
+
+    pub(super) fn days(&self) -> &Days {
+        &self.terms.days
+    }
+}
