@@ -97,9 +97,10 @@ impl Running {
 impl Teller {
     async fn run(&self) {
         self.take_back().await;
-        self.tell(self.station.names.status(), ONLINE.to_owned(), true).await;
         let mut book = Book::new(self.station.clone(), self.settings.interval);
+        let mut is_online = false;
         loop {
+            is_online = is_online || self.tell(self.station.names.status(), ONLINE.to_owned(), true).await;
             let heard = self.ingest.sources().heard(Instant::now());
             let recent = ASKED_AFTER.max(self.settings.interval * 2);
             if heard.iter().any(|heard| heard.silent < recent) {
