@@ -28,7 +28,7 @@ use crate::broker::{BrokerError, Place, Running};
 use crate::config::Config;
 use crate::health::{Health, Watched};
 use crate::homeassistant;
-use crate::http::{self, Guard, OwnersSocket, PageUsers, Rooms};
+use crate::http::{self, Guard, Live, OwnersSocket, PageUsers, Rooms};
 use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
@@ -310,6 +310,7 @@ impl Hub {
             records: self.records.clone(),
             desk: self.desk.clone(),
             almanac: self.almanac.clone(),
+            live: Arc::new(Live::new(self.almanac.clone(), self.health.clone(), stop.clone())),
             station: Arc::new(http::Station { name: config.station.name.clone(), units: config.weather.units }),
         };
         for Place { name, kind, address } in self.broker.places() {
