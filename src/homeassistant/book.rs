@@ -56,8 +56,13 @@ impl Book {
     }
 
     /// Returns what is to be published after a look at the sources; `silence_max` says how long each may be silent, where that
-    /// is known. Announcements come before the values that they are about.
-    pub fn turn(&mut self, now: &[SourceNow], silence_max: impl Fn(&str) -> Option<Duration>) -> Vec<Message> {
+    /// is known; `day_s` is when the station's day began, Unix seconds. Announcements come before the values that they are about.
+    pub fn turn(
+        &mut self,
+        now: &[SourceNow],
+        day_s: i64,
+        silence_max: impl Fn(&str) -> Option<Duration>,
+    ) -> Vec<Message> {
         let live = now.iter().filter(|source| !source.is_stale);
         for source in live.clone() {
             let is_full = self.sources.len() >= SOURCES_MAX;
@@ -77,7 +82,7 @@ impl Book {
             }
         }
         let mut messages = self.announcements();
-        messages.extend(self.states(live));
+        messages.extend(self.states(live, day_s));
         messages
     }
 
@@ -109,7 +114,7 @@ impl Book {
     }
 
     /// Returns the values of each source that has a new reading.
-    fn states<'a>(&mut self, live: impl Iterator<Item = &'a SourceNow>) -> Vec<Message> {
+    fn states<'a>(&mut self, live: impl Iterator<Item = &'a SourceNow>, day_s: i64) -> Vec<Message> {
         // A topic whose route was changed has readings of both kinds.
         let mut sources: BTreeMap<&str, (i64, Vec<(Observed, f64)>)> = BTreeMap::new();
         for source in live {
@@ -122,7 +127,7 @@ impl Book {
             let Some(told) = self.sources.get_mut(source).filter(|told| told.last_s != Some(last_s)) else { continue };
             told.last_s = Some(last_s);
             let topic = self.station.names.state(source);
-            messages.push(Message { topic, payload: state(last_s, &told.kinds, &values), announces: false });
+            messages.push(Message { topic, payload: state(last_s, day_s, &told.kinds, &values), announces: false });
         }
         messages
     }
@@ -142,6 +147,7 @@ mod tests {
     use crate::almanac::NowValue;
     use crate::homeassistant::names::Names;
 
+    const DAY_S: i64 = 0;
     const TURN: Duration = Duration::from_secs(10);
 
     fn book() -> Book {
@@ -166,17 +172,17 @@ mod tests {
     #[test]
     fn a_quantity_is_announced_once_it_has_a_value_and_values_follow_each_reading() {
         let mut book = book();
-        let first = book.turn(&[source("a/w", 100, &[(Observed::Temperature, 20.0)])], silence(30));
+        let first = book.turn(&[source("a/w", 100, &[(Observed::Temperature, 20.0)])], DAY_S, silence(30));
         let config = "homeassistant/sensor/farm/a--w--temperature/config";
         assert_eq!(topics(&first), [(config, true), ("stationhub/farm/a--w/state", false)]);
-        assert!(book.turn(&[source("a/w", 100, &[(Observed::Temperature, 20.0)])], silence(30)).is_empty());
+        assert!(book.turn(&[source("a/w", 100, &[(Observed::Temperature, 20.0)])], DAY_S, silence(30)).is_empty());
 
         let hot = source("a/w", 105, &[(Observed::Temperature, 33.0), (Observed::HeatIndex, 36.0)]);
-        let second = book.turn(&[hot], silence(30));
+        let second = book.turn(&[hot], DAY_S, silence(30));
         let config = "homeassistant/sensor/farm/a--w--heat_index/config";
         assert_eq!(topics(&second), [(config, true), ("stationhub/farm/a--w/state", false)]);
 
-        let third = book.turn(&[source("a/w", 110, &[(Observed::Temperature, 20.0)])], silence(30));
+        let third = book.turn(&[source("a/w", 110, &[(Observed::Temperature, 20.0)])], DAY_S, silence(30));
         assert_eq!(topics(&third), [("stationhub/farm/a--w/state", false)]);
         assert!(third[0].payload.contains("\"heat_index\":null"), "{}", third[0].payload);
     }
@@ -185,25 +191,25 @@ mod tests {
     fn what_was_not_published_is_announced_again_without_old_values() {
         let mut book = book();
         let rain = source("a/w", 100, &[(Observed::Rain, 1.0)]);
-        let first = book.turn(std::slice::from_ref(&rain), silence(30));
+        let first = book.turn(std::slice::from_ref(&rain), DAY_S, silence(30));
         book.announce_again();
-        let again = book.turn(&[rain], silence(30));
+        let again = book.turn(&[rain], DAY_S, silence(30));
         assert_eq!((first.len(), &first[..1]), (2, &again[..]));
     }
 
     #[test]
     fn a_source_that_is_silent_is_neither_announced_nor_published() {
         let stale = SourceNow { is_stale: true, ..source("a/w", 100, &[(Observed::Rain, 1.0)]) };
-        assert!(book().turn(&[stale], silence(30)).is_empty());
+        assert!(book().turn(&[stale], DAY_S, silence(30)).is_empty());
     }
 
     #[test]
     fn names_say_which_source_once_there_are_two() {
         let mut book = book();
         let rain = [(Observed::Rain, 1.0)];
-        let first = book.turn(&[source("a/w", 100, &rain)], silence(30));
+        let first = book.turn(&[source("a/w", 100, &rain)], DAY_S, silence(30));
         assert!(first[0].payload.contains("\"Rain today\""), "{first:?}");
-        let second = book.turn(&[source("a/w", 100, &rain), source("b/w", 100, &rain)], silence(30));
+        let second = book.turn(&[source("a/w", 100, &rain), source("b/w", 100, &rain)], DAY_S, silence(30));
         let announced: Vec<&Message> = second.iter().filter(|message| message.announces).collect();
         assert_eq!(announced.len(), 2);
         assert!(
@@ -223,7 +229,7 @@ mod tests {
         let mut turns = 0;
         let mut announced = |book: &mut Book, seconds| {
             turns += 1;
-            let messages = book.turn(&[source("a/w", 100 + turns, &[(Observed::Rain, 1.0)])], silence(seconds));
+            let messages = book.turn(&[source("a/w", 100 + turns, &[(Observed::Rain, 1.0)])], DAY_S, silence(seconds));
             messages.iter().any(|message| message.announces)
         };
         assert!(announced(&mut book, 200), "300 s, for the first time");
@@ -237,7 +243,7 @@ mod tests {
     fn sources_that_are_made_up_are_bounded() {
         let mut book = book();
         for number in 0..3 * SOURCES_MAX {
-            book.turn(&[source(&format!("a/{number}"), 100, &[(Observed::Rain, 1.0)])], silence(30));
+            book.turn(&[source(&format!("a/{number}"), 100, &[(Observed::Rain, 1.0)])], DAY_S, silence(30));
         }
         assert_eq!(book.sources.len(), SOURCES_MAX);
     }
@@ -245,7 +251,7 @@ mod tests {
     #[test]
     fn a_topic_with_readings_of_both_kinds_has_one_state() {
         let magnetic = SourceNow { kind: Kind::Magnetic, ..source("a/w", 90, &[(Observed::FluxX, 20.0)]) };
-        let messages = book().turn(&[source("a/w", 100, &[(Observed::Rain, 1.0)]), magnetic], silence(30));
+        let messages = book().turn(&[source("a/w", 100, &[(Observed::Rain, 1.0)]), magnetic], DAY_S, silence(30));
         let states: Vec<&Message> = messages.iter().filter(|message| !message.announces).collect();
         assert_eq!(states.len(), 1);
         let state: serde_json::Value = serde_json::from_str(&states[0].payload).unwrap();

@@ -3,6 +3,7 @@
 //! Owns Home Assistant's words and which of them go together: it ignores an entity whose unit is none of its device class.
 //! Pure. Source: the documentation of its integrations MQTT, MQTT Sensor and Sensor.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::names::Names;
@@ -17,6 +18,10 @@ const SOURCE_CHARS_MAX: usize = 64;
 pub const ONLINE: &str = "online";
 /// The hub has stopped.
 pub const OFFLINE: &str = "offline";
+
+/// The state class of what adds up over a day. It would be `total_increasing`, were it not that the count of a day is made smaller where
+/// a counter's glitch comes to light, which Home Assistant would take for a new day and count again.
+const OF_THE_DAY: &str = "total";
 
 /// What all entities of a station have in common.
 #[derive(Clone, Debug)]
@@ -81,6 +86,9 @@ impl Station {
         for (key, word) in optional.into_iter().filter_map(|(key, word)| Some((key, word?))) {
             message[key] = word.into();
         }
+        if words.state_class == OF_THE_DAY {
+            message["last_reset_value_template"] = "{{ value_json.day_begins }}".into();
+        }
         message.to_string()
     }
 
@@ -100,10 +108,11 @@ impl Station {
 }
 
 /// Returns the message with the values of a source, as JSON: every quantity that it can have, `null` where it has none now. A key
-/// that is missing would leave the last value in place for ever.
-pub fn state(time_s: i64, kinds: &[Kind], values: &[(Observed, f64)]) -> String {
+/// that is missing would leave the last value in place for ever. `day_s` is when the station's day began, Unix seconds.
+pub fn state(time_s: i64, day_s: i64, kinds: &[Kind], values: &[(Observed, f64)]) -> String {
     let mut message = Map::new();
     message.insert("time".to_owned(), time_s.into());
+    message.insert("day_begins".to_owned(), json!(Timestamp::from_second(day_s).ok().map(|day| day.to_string())));
     for quantity in Observed::ALL.iter().filter(|quantity| kinds.contains(&quantity.kind())) {
         let value = values.iter().find(|(of, _)| of == quantity).map(|(_, value)| (value * 1_000.0).round() / 1_000.0);
         // What is no number becomes null, too.
@@ -121,8 +130,7 @@ fn label(quantity: Observed) -> &'static str {
     }
 }
 
-/// What adds up starts again at midnight, which `total_increasing` takes for a new cycle; `measurement_angle` is for directions of
-/// a full circle alone, whose mean is no mean of numbers.
+/// `measurement_angle` is for directions of a full circle alone, whose mean is no mean of numbers.
 fn words(quantity: Observed) -> Words {
     let measured =
         |unit, device_class, digits| Words { unit, device_class, state_class: "measurement", digits, icon: None };
@@ -135,11 +143,11 @@ fn words(quantity: Observed) -> Words {
             Words { state_class: "measurement_angle", ..measured("°", Some("wind_direction"), 0) }
         }
         Dimension::Angle => Words { icon: Some("mdi:compass-outline"), ..measured("°", None, 1) },
-        Dimension::Depth => Words { state_class: "total_increasing", ..measured("mm", Some("precipitation"), 1) },
+        Dimension::Depth => Words { state_class: OF_THE_DAY, ..measured("mm", Some("precipitation"), 1) },
         Dimension::DepthRate => measured("mm/h", Some("precipitation_intensity"), 1),
         Dimension::Irradiance => measured("W/m²", Some("irradiance"), 0),
         Dimension::Energy => Words {
-            state_class: "total_increasing",
+            state_class: OF_THE_DAY,
             icon: Some("mdi:solar-power"),
             // Its class "energy" knows no energy per area.
             ..measured("Wh/m²", None, 0)
@@ -198,7 +206,9 @@ mod tests {
         assert_eq!(entity["unique_id"], "stationhub--farm--a--weathermeters--rain");
         assert_eq!(entity["state_topic"], "stationhub/farm/a--weathermeters/state");
         assert_eq!(entity["value_template"], "{{ value_json.rain }}");
-        assert_eq!(entity["state_class"], "total_increasing");
+        assert_eq!(entity["state_class"], "total");
+        assert_eq!(entity["last_reset_value_template"], "{{ value_json.day_begins }}");
+        assert!(announced(Observed::RainRate, false).get("last_reset_value_template").is_none());
         assert_eq!(entity["availability_topic"], "stationhub/farm/status");
         assert_eq!(entity["expire_after"], 120);
         assert_eq!(entity["device"]["identifiers"], json!(["stationhub--farm"]));
@@ -209,10 +219,12 @@ mod tests {
     #[test]
     fn a_state_has_every_quantity_of_its_kind() {
         let values = [(Observed::Temperature, 21.456_789), (Observed::Pressure, f64::NAN)];
-        let message: Value = serde_json::from_str(&state(1_700_000_000, &[Kind::Weather], &values)).unwrap();
+        let message: Value =
+            serde_json::from_str(&state(1_700_000_000, 1_699_920_000, &[Kind::Weather], &values)).unwrap();
         assert_eq!(message["temperature"], 21.457);
         assert!(message["pressure"].is_null() && message["heat_index"].is_null());
         assert!(message.get("heat_index").is_some() && message.get("flux_x").is_none());
         assert_eq!(message["time"], 1_700_000_000);
+        assert_eq!(message["day_begins"], "2023-11-14T00:00:00Z");
     }
 }

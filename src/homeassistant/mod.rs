@@ -121,9 +121,10 @@ impl Teller {
                 return;
             }
         };
+        let (day_s, _) = self.almanac.terms().days.bounds(now.at_s);
         let silences: HashMap<&str, Option<Duration>> =
             heard.iter().map(|heard| (&*heard.source, heard.silence_max)).collect();
-        let messages = book.turn(&now.sources, |source| silences.get(source).copied().flatten());
+        let messages = book.turn(&now.sources, day_s, |source| silences.get(source).copied().flatten());
         let mut all_announced = true;
         for message in messages {
             let is_told = self.tell(message.topic, message.payload, message.announces).await;
