@@ -39,6 +39,9 @@ pub struct Book {
     sources: BTreeMap<String, Told>,
 }
 
+/// The values of a source.
+type Values = Vec<(Observed, f64)>;
+
 /// What was told of a source.
 #[derive(Debug, Default)]
 struct Told {
@@ -116,7 +119,7 @@ impl Book {
     /// Returns the values of each source that has a new reading.
     fn states<'a>(&mut self, live: impl Iterator<Item = &'a SourceNow>, day_s: i64) -> Vec<Message> {
         // A topic whose route was changed has readings of both kinds.
-        let mut sources: BTreeMap<&str, (i64, Vec<(Observed, f64)>)> = BTreeMap::new();
+        let mut sources: BTreeMap<&str, (i64, Values)> = BTreeMap::new();
         for source in live {
             let (last_s, values) = sources.entry(&source.name).or_insert((source.last_s, Vec::new()));
             *last_s = source.last_s.max(*last_s);
