@@ -33,6 +33,8 @@ pub const PUBLISHER: &str = "stationhub-homeassistant";
 
 /// How long the end may wait until it is told.
 const END_TIME_MAX: Duration = Duration::from_millis(500);
+/// How long the last word has to leave. Who misses it finds it retained, and has lost the connection anyway.
+const LEAVING_TIME: Duration = Duration::from_millis(100);
 /// How long the almanac is asked after the last reading was heard, at least: the reading may not be on disk yet.
 const ASKED_AFTER: Duration = Duration::from_secs(120);
 
@@ -86,6 +88,9 @@ impl Running {
             self.tasks.wait().await;
             if self.teller.settings.enabled {
                 self.teller.tell(self.teller.station.names.status(), OFFLINE.to_owned(), true).await;
+                // A session that is told to stop sends nothing more than acks.
+                self.teller.broker.until_queued().await;
+                tokio::time::sleep(LEAVING_TIME).await;
             }
         };
         if tokio::time::timeout(END_TIME_MAX, ended).await.is_err() {
