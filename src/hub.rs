@@ -27,6 +27,7 @@ use crate::broker::bus::{Bus, Canary};
 use crate::broker::{BrokerError, Place, Running};
 use crate::config::Config;
 use crate::health::{Health, Watched};
+use crate::homeassistant;
 use crate::http::{self, Guard, Live, OwnersSocket, PageUsers, Rooms};
 use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
@@ -171,6 +172,7 @@ struct Hub {
     desk: Arc<Desk>,
     backups: Option<Arc<Schedule>>,
     alerts: alert::Running,
+    homeassistant: homeassistant::Running,
     records: Arc<Records>,
     almanac: Almanac,
     page_users: Option<Arc<PageUsers>>,
@@ -255,7 +257,7 @@ impl Hub {
             progress: writer.progress(),
             queue: queue.clone(),
             counters: broker.counters(),
-            ingest,
+            ingest: ingest.clone(),
             canary,
             database: config.store.path.clone(),
             bridge: bridged,
@@ -266,6 +268,9 @@ impl Hub {
         let inputs = Inputs { findings: health.findings(), readings };
         let (station, database) = (&config.station.name, &config.store.path);
         let alerts = alert::Running::start(&config.alerts, station, database, queue.clone(), &inside, inputs).await;
+        let almanac = Almanac::new(&config.store.path, Terms::of(config));
+        let inside = broker.inside(homeassistant::PUBLISHER, alert::USER);
+        let homeassistant = homeassistant::Running::start(config, almanac.clone(), ingest, inside);
         let mut reloads: Vec<Arc<dyn Reload>> = vec![hub_toml.clone()];
         reloads.extend(broker.reloads());
         reloads.push(Arc::new(RulesAnew::new(alerts.alerts(), hub_toml.reread())));
@@ -283,8 +288,9 @@ impl Hub {
             desk,
             backups,
             alerts,
+            homeassistant,
             records: Arc::new(records),
-            almanac: Almanac::new(&config.store.path, Terms::of(config)),
+            almanac,
             page_users,
             http_address: None,
             background: CancellationToken::new(),
@@ -417,6 +423,7 @@ impl Hub {
         info!("stationhub stops");
         self.service.stopping(ended.words());
         self.backups.iter().for_each(|backups| backups.stop());
+        self.homeassistant.stop().await;
         tokio::join!(self.broker.stop_reading(), self.alerts.stop());
         let all_kept = self.broker.keep_the_last(KEEP_TIME_MAX).await;
         if let Some(bridge) = self.bridge.take() {

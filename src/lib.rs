@@ -15,6 +15,7 @@ mod fault;
 pub mod gaps;
 pub mod health;
 pub mod histogram;
+pub mod homeassistant;
 pub mod http;
 pub mod hub;
 pub mod import_mosquitto;

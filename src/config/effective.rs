@@ -59,6 +59,12 @@ impl Config {
 
         alerts(&mut text, &self.alerts);
 
+        text.section("homeassistant");
+        text.line("enabled", self.homeassistant.enabled);
+        text.string("prefix", &self.homeassistant.prefix);
+        text.string("topic", &self.homeassistant.topic);
+        text.seconds("interval_s", self.homeassistant.interval);
+
         text.section("http");
         text.string("listen", &self.http.listen.map(|address| address.to_string()).unwrap_or_default());
         if let Some(users) = &self.http.users {

@@ -11,6 +11,7 @@ mod changes;
 mod channels;
 mod effective;
 mod error;
+mod homeassistant;
 mod listeners;
 mod reader;
 mod sections;
@@ -37,6 +38,7 @@ pub use self::backup::Backup;
 pub use self::bridge::{Bridge, BridgeTls, Password, Protocol};
 pub(crate) use self::effective::quoted;
 pub use self::error::{ConfigErrors, Problem};
+pub use self::homeassistant::HomeAssistant;
 pub use self::listeners::Listener;
 pub use self::sources::Flags;
 pub use self::weather::Weather;
@@ -62,6 +64,8 @@ pub struct Config {
     pub bridge: Option<Bridge>,
     /// What is told to whom.
     pub alerts: Alerts,
+    /// What is told to Home Assistant.
+    pub homeassistant: HomeAssistant,
     /// Health and status over HTTP.
     pub http: Http,
     /// The log.
@@ -317,6 +321,7 @@ impl Config {
         let (health, stats) = (sections::health(&mut reader), sections::stats(&mut reader));
         let bridge = upstream::bridge(&mut reader, base, &station.name);
         let alerts = alerting::alerts(&mut reader, base, station.timezone.as_deref());
+        let homeassistant = homeassistant::homeassistant(&mut reader, &station.name, &ingest.routes);
         let (http, log) = (sections::http(&mut reader, base), sections::log(&mut reader, base, flags));
         let (pid, ready_file) = sections::process_files(flags, &mut problems);
         problems.extend(reader.finish());
@@ -331,6 +336,7 @@ impl Config {
                 stats,
                 bridge,
                 alerts,
+                homeassistant,
                 http,
                 log,
                 pid,
