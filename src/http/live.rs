@@ -95,13 +95,11 @@ async fn listen(State(rooms): State<Rooms>, RawQuery(query): RawQuery) -> Result
     let place = rooms.live.room.clone().try_acquire_owned().map_err(|_| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "as many pages are open as may be: close one, or reload by hand")
     })?;
-    let stop = rooms.live.stop.clone();
     let listener = Listener { rooms, visit, told: None, _place: place };
     let events = stream::unfold(listener, |mut listener| async {
         let event = listener.rooms.live.stop.clone().run_until_cancelled_owned(listener.next()).await?;
         Some((Ok::<Event, Infallible>(event), listener))
     });
-    drop(stop);
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 

@@ -3,6 +3,7 @@
 //! Owns the routes, the TCP listener and the Unix socket beside the database. It never touches the database itself.
 
 pub mod alerts;
+mod answers;
 pub mod client;
 pub mod errands;
 mod guard;

@@ -107,8 +107,14 @@ impl Calibration {
         let mut calibration = Calibration::default();
         let mut unknown = Vec::new();
         for (key, value) in values {
-            match calibration.place(key) {
-                Some(place) => *place = number(key, value)?,
+            let known = calibration.values_mut().into_iter().find(|(name, ..)| name == key);
+            match known {
+                Some((_, place, is_positive)) => {
+                    *place = number(key, value)?;
+                    if is_positive && *place <= 0.0 {
+                        return Err(wrong(key, "above 0", place));
+                    }
+                }
                 None if value.is_number() && section.is_some() => unknown.push(key.clone()),
                 None => {}
             }
@@ -117,40 +123,32 @@ impl Calibration {
             let Value::Object(turn) = turn else { return Err(wrong(TURN, "an object", turn)) };
             calibration.turn(turn)?;
         }
-        for (key, value) in [
-            ("wind_speed_counts_per_ms", calibration.wind_speed_counts_per_ms),
-            ("rain_gauge_mm_per_count", calibration.rain_gauge_mm_per_count),
-        ] {
-            if value <= 0.0 {
-                return Err(wrong(key, "above 0", &value));
-            }
-        }
         Ok((calibration, unknown))
     }
 
-    fn place(&mut self, key: &str) -> Option<&mut f64> {
+    /// Returns every value with its name in the station's file, and whether it has to be above 0.
+    pub fn values_mut(&mut self) -> [(&'static str, &mut f64, bool); 17] {
         let [x_scale, y_scale, z_scale] = &mut self.magnetic_flux_scale;
         let [x_offset, y_offset, z_offset] = &mut self.magnetic_flux_offset;
-        Some(match key {
-            "wind_speed_counts_per_ms" => &mut self.wind_speed_counts_per_ms,
-            "rain_gauge_mm_per_count" => &mut self.rain_gauge_mm_per_count,
-            "temperature_scale" => &mut self.temperature_scale,
-            "temperature_offset_k" => &mut self.temperature_offset_k,
-            "humidity_scale" => &mut self.humidity_scale,
-            "humidity_offset" => &mut self.humidity_offset,
-            "pressure_scale" => &mut self.pressure_scale,
-            "pressure_offset" => &mut self.pressure_offset,
-            "irradiance_scale" => &mut self.irradiance_scale,
-            "irradiance_offset" => &mut self.irradiance_offset,
-            "vane_offset_deg" => &mut self.vane_offset_deg,
-            "magnetic_flux_x_scale" => x_scale,
-            "magnetic_flux_y_scale" => y_scale,
-            "magnetic_flux_z_scale" => z_scale,
-            "magnetic_flux_x_offset" => x_offset,
-            "magnetic_flux_y_offset" => y_offset,
-            "magnetic_flux_z_offset" => z_offset,
-            _ => return None,
-        })
+        [
+            ("wind_speed_counts_per_ms", &mut self.wind_speed_counts_per_ms, true),
+            ("rain_gauge_mm_per_count", &mut self.rain_gauge_mm_per_count, true),
+            ("temperature_scale", &mut self.temperature_scale, false),
+            ("temperature_offset_k", &mut self.temperature_offset_k, false),
+            ("humidity_scale", &mut self.humidity_scale, false),
+            ("humidity_offset", &mut self.humidity_offset, false),
+            ("pressure_scale", &mut self.pressure_scale, false),
+            ("pressure_offset", &mut self.pressure_offset, false),
+            ("irradiance_scale", &mut self.irradiance_scale, false),
+            ("irradiance_offset", &mut self.irradiance_offset, false),
+            ("vane_offset_deg", &mut self.vane_offset_deg, false),
+            ("magnetic_flux_x_scale", x_scale, false),
+            ("magnetic_flux_y_scale", y_scale, false),
+            ("magnetic_flux_z_scale", z_scale, false),
+            ("magnetic_flux_x_offset", x_offset, false),
+            ("magnetic_flux_y_offset", y_offset, false),
+            ("magnetic_flux_z_offset", z_offset, false),
+        ]
     }
 
     fn turn(&mut self, turn: &Map<String, Value>) -> Result<(), CalibrationError> {
