@@ -55,8 +55,8 @@ pub fn derive(quantity: Observed, readings: &Summaries, span_s: f64, terms: &Ter
         Observed::FluxMagnitude => look.field(|flux| Some(magnetic::magnitude_ut(flux))),
         Observed::FluxInclination => look.field(magnetic::inclination_deg),
         Observed::FluxDeclination => look.field(magnetic::declination_deg),
-        // It needs two times.
-        Observed::PressureTendency => None,
+        // They need more than one time.
+        Observed::PressureTendency | Observed::RainHour => None,
     }?;
     [found.value, found.min, found.max].into_iter().all(f64::is_finite).then_some(found)
 }
@@ -72,7 +72,7 @@ pub fn raw_quantities(quantity: Observed) -> &'static [Quantity] {
         Observed::PressureSeaLevel => &[Quantity::Pressure, Quantity::Temperature],
         Observed::WindSpeed | Observed::WindGust => &[Quantity::AnemometerCount],
         Observed::WindDirection => &[Quantity::WindDirection],
-        Observed::Rain | Observed::RainRate => &[Quantity::RainGaugeCount],
+        Observed::Rain | Observed::RainHour | Observed::RainRate => &[Quantity::RainGaugeCount],
         Observed::Irradiance | Observed::SolarEnergy => &[Quantity::Irradiance],
         Observed::FluxX
         | Observed::FluxY
