@@ -36,3 +36,4 @@ pub mod tls;
 pub mod topic;
 pub mod upkeep;
 pub mod weather;
+pub mod web;
