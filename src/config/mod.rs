@@ -18,6 +18,7 @@ mod sources;
 pub mod template;
 #[cfg(test)]
 mod tests;
+pub mod upload;
 mod upstream;
 mod weather;
 
@@ -62,6 +63,8 @@ pub struct Config {
     pub bridge: Option<Bridge>,
     /// What is told to whom.
     pub alerts: Alerts,
+    /// Which weather networks get the station's weather.
+    pub uploads: upload::Uploads,
     /// Health and status over HTTP.
     pub http: Http,
     /// The log.
@@ -295,6 +298,7 @@ impl Config {
             .iter()
             .chain(self.bridge.iter().flat_map(|bridge| &bridge.warnings))
             .chain(&self.alerts.warnings)
+            .chain(&self.uploads.warnings)
             .chain(&self.weather.warnings)
     }
 
@@ -317,6 +321,7 @@ impl Config {
         let (health, stats) = (sections::health(&mut reader), sections::stats(&mut reader));
         let bridge = upstream::bridge(&mut reader, base, &station.name);
         let alerts = alerting::alerts(&mut reader, base, station.timezone.as_deref());
+        let uploads = upload::uploads(&mut reader, base, &station);
         let (http, log) = (sections::http(&mut reader, base), sections::log(&mut reader, base, flags));
         let (pid, ready_file) = sections::process_files(flags, &mut problems);
         problems.extend(reader.finish());
@@ -331,6 +336,7 @@ impl Config {
                 stats,
                 bridge,
                 alerts,
+                uploads,
                 http,
                 log,
                 pid,

@@ -6,6 +6,7 @@ mod alerts;
 mod bridge;
 mod broker;
 mod tls;
+mod upload;
 
 use std::ffi::OsString;
 use std::fs;
