@@ -41,6 +41,7 @@ use crate::settings::{HubToml, Reread};
 use crate::store::{Kept, Learnt, Queue, Reader, Settings, StoreError, Writer};
 use crate::tasks::{self, Faults, Name};
 use crate::upkeep::Upkeep;
+use crate::upload::Uploads;
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
 /// SQLite's busy timeout to it, and all has to end within 10 s.
@@ -170,6 +171,7 @@ struct Hub {
     health: Arc<Health>,
     desk: Arc<Desk>,
     backups: Option<Arc<Schedule>>,
+    uploads: Arc<Uploads>,
     alerts: alert::Running,
     records: Arc<Records>,
     almanac: Almanac,
@@ -251,6 +253,8 @@ impl Hub {
         let backups = Schedule::start(&config.store, writer.progress())
             .map_err(|source| HubError::System { doing: "cannot start the thread of backups".to_owned(), source })?;
         let desk = Arc::new(Desk::new(config.store.path.clone(), ingest.clone(), queue.clone()));
+        let almanac = Almanac::new(&config.store.path, Terms::of(config));
+        let uploads = Arc::new(Uploads::start(&config.uploads, &almanac, &config.store.path, &queue, &ingest));
         let watched = Watched {
             progress: writer.progress(),
             queue: queue.clone(),
@@ -260,6 +264,7 @@ impl Hub {
             database: config.store.path.clone(),
             bridge: bridged,
             backups: backups.clone(),
+            uploads: uploads.clone(),
         };
         let health = Arc::new(Health::new(watched, &config.health));
         let inside = broker.inside("stationhub-alerts", alert::USER);
@@ -282,9 +287,10 @@ impl Hub {
             health,
             desk,
             backups,
+            uploads,
             alerts,
             records: Arc::new(records),
-            almanac: Almanac::new(&config.store.path, Terms::of(config)),
+            almanac,
             page_users,
             http_address: None,
             background: CancellationToken::new(),
@@ -416,7 +422,7 @@ impl Hub {
         info!("stationhub stops");
         self.service.stopping(ended.words());
         self.backups.iter().for_each(|backups| backups.stop());
-        tokio::join!(self.broker.stop_reading(), self.alerts.stop());
+        tokio::join!(self.broker.stop_reading(), self.alerts.stop(), self.uploads.stop());
         let all_kept = self.broker.keep_the_last(KEEP_TIME_MAX).await;
         if let Some(bridge) = self.bridge.take() {
             bridge.stop().await;
