@@ -10,7 +10,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::maintenance::{
-    BackupArgs, ExportArgs, ImportArgs, QuarantineCommand, QuarantineListArgs, QuarantineShowArgs, QuarantineWhichArgs,
+    BackupArgs, ExportArgs, ImportArgs, PlotArgs, QuarantineCommand, QuarantineListArgs, QuarantineShowArgs,
+    QuarantineWhichArgs,
 };
 use crate::config::Flags;
 use crate::simulate;
@@ -100,6 +101,8 @@ pub enum Command {
     Backup(BackupArgs),
     /// Write readings of a time range as CSV or JSON lines
     Export(ExportArgs),
+    /// Draw a chart of a time range as SVG or PNG
+    Plot(PlotArgs),
     /// Add the readings of another station's database, none twice
     Import(ImportArgs),
     /// Look at all that the hub needs: one line each, exit 0 where nothing is to be done

@@ -27,7 +27,8 @@ use crate::broker::bus::{Bus, Canary};
 use crate::broker::{BrokerError, Place, Running};
 use crate::config::Config;
 use crate::health::{Health, Watched};
-use crate::http::{self, Guard, OwnersSocket, PageUsers, Rooms};
+use crate::homeassistant;
+use crate::http::{self, Guard, Live, OwnersSocket, PageUsers, Rooms};
 use crate::ingest::{Ingest, Limits};
 use crate::lock::{self, LockError};
 use crate::log::{self, LogError, LogFile};
@@ -173,6 +174,7 @@ struct Hub {
     backups: Option<Arc<Schedule>>,
     uploads: Arc<Uploads>,
     alerts: alert::Running,
+    homeassistant: homeassistant::Running,
     records: Arc<Records>,
     almanac: Almanac,
     page_users: Option<Arc<PageUsers>>,
@@ -259,7 +261,7 @@ impl Hub {
             progress: writer.progress(),
             queue: queue.clone(),
             counters: broker.counters(),
-            ingest,
+            ingest: ingest.clone(),
             canary,
             database: config.store.path.clone(),
             bridge: bridged,
@@ -271,6 +273,8 @@ impl Hub {
         let inputs = Inputs { findings: health.findings(), readings };
         let (station, database) = (&config.station.name, &config.store.path);
         let alerts = alert::Running::start(&config.alerts, station, database, queue.clone(), &inside, inputs).await;
+        let inside = broker.inside(homeassistant::PUBLISHER, alert::USER);
+        let homeassistant = homeassistant::Running::start(config, almanac.clone(), ingest, inside);
         let mut reloads: Vec<Arc<dyn Reload>> = vec![hub_toml.clone()];
         reloads.extend(broker.reloads());
         reloads.push(Arc::new(RulesAnew::new(alerts.alerts(), hub_toml.reread())));
@@ -289,6 +293,7 @@ impl Hub {
             backups,
             uploads,
             alerts,
+            homeassistant,
             records: Arc::new(records),
             almanac,
             page_users,
@@ -310,6 +315,7 @@ impl Hub {
             records: self.records.clone(),
             desk: self.desk.clone(),
             almanac: self.almanac.clone(),
+            live: Arc::new(Live::new(self.almanac.clone(), self.health.clone(), stop.clone())),
             station: Arc::new(http::Station { name: config.station.name.clone(), units: config.weather.units }),
         };
         for Place { name, kind, address } in self.broker.places() {
@@ -422,6 +428,7 @@ impl Hub {
         info!("stationhub stops");
         self.service.stopping(ended.words());
         self.backups.iter().for_each(|backups| backups.stop());
+        self.homeassistant.stop().await;
         tokio::join!(self.broker.stop_reading(), self.alerts.stop(), self.uploads.stop());
         let all_kept = self.broker.keep_the_last(KEEP_TIME_MAX).await;
         if let Some(bridge) = self.bridge.take() {

@@ -7,16 +7,20 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
+use stationhub::almanac::Terms;
+use stationhub::almanac::range::moment;
 use stationhub::broker::auth::{Auth, AuthErrors};
+use stationhub::chart::Size;
 use stationhub::cli::{
     AlertCommand, BackupArgs, Cli, Command, EventsCommand, ExportArgs, GapsArgs, ImportArgs, ImportMosquittoArgs,
-    PasswdCommand, QuarantineCommand, QuarantineListArgs,
+    PasswdCommand, PlotArgs, QuarantineCommand, QuarantineListArgs,
 };
 use stationhub::clock::now_ms;
 use stationhub::config::{Config, Flags};
 use stationhub::http::client::{ClientError, Colours};
 use stationhub::maintenance::MaintenanceError;
 use stationhub::maintenance::export::Output;
+use stationhub::maintenance::plot::Plot;
 use stationhub::maintenance::quarantine::What;
 use stationhub::maintenance::whole::Replace;
 use stationhub::store::Reader;
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Some(Command::Quarantine(command)) => finish(quarantine(&config, command)),
         Some(Command::Backup(args)) => finish(backup(&config, &args)),
         Some(Command::Export(args)) => finish(export(&config, args)),
+        Some(Command::Plot(args)) => finish(plot(&config, args)),
         Some(Command::Doctor) => doctor(&config).unwrap_or_else(|error| finish(Err(error))),
         Some(Command::Import(args)) => finish(import(&config, &args)),
         Some(Command::Gaps(args)) => finish(missing(&config, args)),
@@ -255,7 +260,32 @@ fn backup(config: &Config, args: &BackupArgs) -> anyhow::Result<()> {
 fn export(config: &Config, args: ExportArgs) -> anyhow::Result<()> {
     let output = args.out.map_or(Output::Stdout, |path| Output::File(path, Replace::where_forced(args.force)));
     let wanted = Wanted { kind: args.table, from: args.from, to: args.to, source: args.source };
-    maintenance::export::run(&config.store.path, &wanted, args.format, &output).map_err(in_its_words)
+    let database = &config.store.path;
+    let done = match args.units {
+        None => maintenance::export::run(database, &wanted, args.format, &output),
+        Some(units) => {
+            maintenance::export::run_derived(database, &wanted, (&Terms::of(config), units), args.format, &output)
+        }
+    };
+    done.map_err(in_its_words)
+}
+
+fn plot(config: &Config, args: PlotArgs) -> anyhow::Result<()> {
+    let terms = Terms::of(config);
+    let time = |text: Option<String>, flag: &str| {
+        let parsed = text.map(|text| moment(&text, terms.days.zone())).transpose();
+        parsed.map_err(|error| anyhow::Error::msg(format!("{flag} {error}")))
+    };
+    let plot = Plot {
+        quick: args.range,
+        from: time(args.from, "--from")?,
+        to: time(args.to, "--to")?,
+        quantities: args.quantities,
+        units: args.units.unwrap_or(config.weather.units),
+        size: Size { width: args.width, height: args.height },
+    };
+    let output = args.out.map(|(path, picture)| (path, picture, Replace::where_forced(args.force)));
+    maintenance::plot::run(&config.store.path, &terms, &plot, output).map_err(in_its_words)
 }
 
 /// Takes an error whose words name their cause already.

@@ -224,3 +224,34 @@ fn slots_without_readings_are_passed_over_without_a_word_to_the_network() {
     assert_eq!(network.heard().len(), 2, "one for each slot with a reading: {:?}", slots(&network.heard()));
     assert!(hub.stop().success());
 }
+
+#[test]
+fn rain_is_that_of_the_hour_and_of_the_day_before() {
+    let network = Network::aprs();
+    let site = Site::with_config(&format!(
+        "{}[[upload]]\nnetwork = \"cwop\"\nstation = \"CW0007\"\ninterval_s = 2\nserver = \"{}\"\n",
+        station(),
+        network.address
+    ));
+    let hub = site.start();
+    let mut client = Connect::new(4, "sensor").open(hub.mqtt);
+    let said = |ago_s: i64, count: i64| {
+        let at_s = now_s() - ago_s;
+        format!("{{\"utc\":{at_s},\"sampleinterval\":60000,\"temperature\":20,\"raingaugecount\":{count}}}")
+    };
+    // A tip of the gauge, 0.011 in, in each of the last 120 minutes.
+    for minute in 1..=120 {
+        client.publish_through(TOPIC, said((121 - minute) * 60, minute).as_bytes(), 1);
+    }
+    wait_for("a packet of now", PATIENTLY, || {
+        client.publish_through(TOPIC, said(0, 121).as_bytes(), 1);
+        thread::sleep(Duration::from_millis(200));
+        !network.taken().is_empty()
+    });
+    let packet = network.taken().pop().unwrap().lines.pop().unwrap();
+    let number = |letter: char| -> f64 {
+        let (_, rest) = packet.split_once("t068").unwrap();
+        rest[rest.find(letter).unwrap() + 1..][..3].parse().unwrap()
+    };
+    assert!((number('r') - 66.0).abs() <= 2.0 && (number('p') - 132.0).abs() <= 2.0, "{packet}");
+}

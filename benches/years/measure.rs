@@ -4,7 +4,9 @@
 //! Owns what is measured and how it is written down. Of the database it is given it changes nothing that lasts but the
 //! rollups: the readings that it sends are taken out again.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -26,6 +28,38 @@ const MANY: Shape = Shape { clients: 10, in_flight: 20 };
 const START_GOAL_MS: f64 = 1_000.0;
 /// Rows that are taken out in one transaction.
 const CHUNK: i64 = 50_000;
+
+/// Pages that are asked for, and how long each may take, milliseconds.
+const PAGES: [(&str, f64); 6] = [
+    ("/", 100.0),
+    ("/charts?range=24h", 100.0),
+    ("/?range=7d", 300.0),
+    ("/?range=1y", 300.0),
+    ("/?range=all", 300.0),
+    ("/extremes", 300.0),
+];
+
+/// A page that was asked for.
+struct Page {
+    path: &'static str,
+    bytes: usize,
+    took_ms: Vec<f64>,
+}
+
+/// Gets a page; returns its size, bytes.
+fn get(address: SocketAddr, path: &str) -> Result<usize> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    ensure!(
+        answer.starts_with(b"HTTP/1.1 200 "),
+        "{path}: {}",
+        String::from_utf8_lossy(&answer[..answer.len().min(200)])
+    );
+    Ok(answer.len())
+}
 
 /// What a run is like.
 pub(crate) struct Years {
@@ -54,6 +88,12 @@ impl Years {
             writeln!(report, "| {name} | {} | {first_ms:.2} | {again_ms:.2} | {plan} |", grouped(rows as f64))?;
         }
         writeln!(report, "{}", self.gaps(db))?;
+        let pages = self.pages(db)?;
+        writeln!(report, "\n| page, from the request to its last byte | KB | ms |\n|---|--:|--:|")?;
+        for page in &pages {
+            writeln!(report, "| {} | {} | {} |", page.path, page.bytes / 1000, spread(&page.took_ms))?;
+        }
+        writeln!(report)?;
         let (ratios, table) = self.inserts(db)?;
         report += &table;
         let (before, during) = self.retention()?;
@@ -63,6 +103,10 @@ impl Years {
         }
         report += "\n| goal | measured | verdict |\n|---|--:|---|\n";
         report += &goal("start, ms, below 1,000", starts, |ms| ms < START_GOAL_MS);
+        for (page, goal_ms) in pages.iter().zip(PAGES.map(|(_, goal_ms)| goal_ms)) {
+            let name = format!("{}, ms, below {goal_ms}", page.path);
+            report += &goal(&name, page.took_ms.clone(), |ms| ms < goal_ms);
+        }
         report += &goal("insert rate ÷ the empty database's, at least 0.9", ratios, |ratio| ratio >= 0.9);
         report +=
             &goal("p99 of acks while deleting ÷ before, less than 2", vec![during.p99_ms / before.p99_ms], |it| {
@@ -108,6 +152,25 @@ impl Years {
             format!("A lone sensor's acks at their beginning: p50 {:.2} ms, p99 {:.2} ms.", seen.p50_ms, seen.p99_ms);
         eprintln!("caught up in {:.0} s. {words}", took.as_secs_f64());
         Ok((took, words))
+    }
+
+    /// Asks for pages of the hub, each as often as there are rounds.
+    fn pages(&self, db: &Path) -> Result<Vec<Page>> {
+        let server = self.on(db, "")?;
+        let address = server.http.context("the hub serves no HTTP")?;
+        let mut pages = Vec::new();
+        for (path, _) in PAGES {
+            let mut page = Page { path, bytes: 0, took_ms: Vec::new() };
+            for _ in 0..self.rounds {
+                let begun = Instant::now();
+                page.bytes = get(address, path)?;
+                page.took_ms.push(begun.elapsed().as_secs_f64() * 1000.0);
+            }
+            eprintln!("{path}: {} ms", spread(&page.took_ms));
+            pages.push(page);
+        }
+        server.stop()?;
+        Ok(pages)
     }
 
     fn one_sensor(&self, server: &Server) -> Result<Measurement> {

@@ -24,6 +24,7 @@ use crate::clock::now_ms;
 use crate::store::{Reader, StoreError};
 
 pub use self::bulletin::Bulletin;
+pub use self::derive::Observation;
 pub use self::extremes::{Extreme, Extremes, Period};
 pub use self::now::{Now, NowValue, SourceNow};
 pub use self::series::{Asked, Point, Resolution, SERIES_POINTS_MAX, Series, Shown};
@@ -42,9 +43,6 @@ pub enum AlmanacError {
     /// There is no such source.
     #[error("there is no source {0:?} with such readings")]
     UnknownSource(String),
-    /// The question is wrong.
-    #[error("{0}")]
-    Wrong(String),
 }
 
 impl From<StoreError> for AlmanacError {

@@ -229,7 +229,7 @@ impl Open<'_> {
             Observed::PressureTendency => Some(pressure::tendency_word(found.value).to_owned()),
             Observed::Rain => {
                 let hour = derive(Observed::Rain, &times.hour, 3_600.0, self.terms)?;
-                (hour.value > 0.0).then(|| format!("{:.1} mm in the last hour", hour.value))
+                (hour.value > 0.0).then(|| "it rained in the last hour".to_owned())
             }
             _ => None,
         }

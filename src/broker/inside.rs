@@ -111,6 +111,16 @@ impl Inside {
         self.begin(given, &Arc::default()).await.map(drop)
     }
 
+    /// Waits until what was published stands in the queues of those who get it; whether it has left is not known.
+    pub async fn until_queued(&self) {
+        self.broker.bus.all_read().await;
+    }
+
+    /// Returns the topics whose retained message came from a publisher of this name, in this run or an earlier one.
+    pub fn retained(&self) -> Vec<String> {
+        self.broker.retained.topics_of(&self.name)
+    }
+
     /// Publishes a message; returns what is raised once it is on disk, and notifies `stored` then, where that is to be waited
     /// for.
     async fn begin(&self, given: Given, stored: &Arc<Notify>) -> Result<Option<Arc<AckGate>>, Refused> {

@@ -81,6 +81,13 @@ impl Retained {
             .collect()
     }
 
+    /// Returns the topics whose message came from a publisher of this name.
+    pub(super) fn topics_of(&self, publisher: &str) -> Vec<String> {
+        let kept = self.lock();
+        let own = kept.messages.values().filter(|message| *message.publisher == *publisher);
+        own.map(|message| message.topic.to_string()).collect()
+    }
+
     /// Takes what the store kept; returns how many messages have no room, or are no messages, and are forgotten.
     pub(super) fn restore(&self, stored: Vec<(String, KeptMessage)>) -> usize {
         let (now, now_ms) = (Instant::now(), now_ms());

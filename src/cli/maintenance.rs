@@ -6,9 +6,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::almanac::range::Quick;
 use crate::maintenance::export;
+use crate::maintenance::plot::Picture;
 use crate::maintenance::quarantine::Which;
 use crate::reading::Kind;
+use crate::table::Format;
+use crate::weather::quantity::Observed;
+use crate::weather::units::Units;
 
 /// Flags of `import`.
 #[derive(Args, Clone, Debug)]
@@ -36,13 +41,72 @@ pub struct ExportArgs {
     pub source: Option<String>,
     /// csv or jsonl
     #[arg(long, value_name = "FORMAT", default_value = "csv", value_parser = format)]
-    pub format: export::Format,
+    pub format: Format,
+    /// As weather, derived, in these units: metric, imperial or si [default: the raw readings as they are stored]
+    #[arg(long, value_name = "UNITS", value_parser = units)]
+    pub units: Option<Units>,
     /// File to write to; it appears only when it is whole [default: the standard output]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Replace the file where it is there
     #[arg(long, requires = "out")]
     pub force: bool,
+}
+
+/// Flags of `plot`.
+#[derive(Args, Clone, Debug)]
+pub struct PlotArgs {
+    /// How long: up to now, up to --to, or from --from on
+    #[arg(long, value_name = "RANGE", default_value = "24h", value_parser = quick)]
+    pub range: Quick,
+    /// From this time on: 2026-03-01 or 2026-03-01T12:00 in the station's time, or 2026-03-01T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Until this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// Which quantities, a chart each, with commas between: temperature,rain [default: the page's charts]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = observed)]
+    pub quantities: Vec<Observed>,
+    /// metric, imperial or si [default: weather.units]
+    #[arg(long, value_name = "UNITS", value_parser = units)]
+    pub units: Option<Units>,
+    /// Width of a chart, pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 960, value_parser = clap::value_parser!(u32).range(160..=4096))]
+    pub width: u32,
+    /// Height of a chart, pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 280, value_parser = clap::value_parser!(u32).range(100..=4096))]
+    pub height: u32,
+    /// File to write to, .svg or .png; it appears only when it is whole [default: the standard output, as SVG]
+    #[arg(long, value_name = "FILE", value_parser = picture)]
+    pub out: Option<(PathBuf, Picture)>,
+    /// Replace the file where it is there
+    #[arg(long, requires = "out")]
+    pub force: bool,
+}
+
+fn quick(text: &str) -> Result<Quick, String> {
+    Quick::named(text).ok_or_else(|| "one of 30m, 1h, 6h, 24h, 7d, 30d, 1y, all".to_owned())
+}
+
+fn observed(text: &str) -> Result<Observed, String> {
+    Observed::named(text).filter(|quantity| quantity.is_series()).ok_or_else(|| {
+        let names: Vec<&str> = Observed::ALL.iter().filter(|one| one.is_series()).map(|one| one.name()).collect();
+        format!("one of {}", names.join(", "))
+    })
+}
+
+fn units(text: &str) -> Result<Units, String> {
+    Units::named(text).ok_or_else(|| "one of metric, imperial, si".to_owned())
+}
+
+fn picture(text: &str) -> Result<(PathBuf, Picture), String> {
+    let path = PathBuf::from(text);
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("svg") => Ok((path, Picture::Svg)),
+        Some("png") => Ok((path, Picture::Png)),
+        _ => Err("a file whose name ends with .svg or .png".to_owned()),
+    }
 }
 
 /// Flags of `backup`.
@@ -114,10 +178,10 @@ fn kind(text: &str) -> Result<Kind, String> {
     kinds.into_iter().find(|kind| kind.name() == text).ok_or_else(|| "must be weather or magnetic".to_owned())
 }
 
-fn format(text: &str) -> Result<export::Format, String> {
+fn format(text: &str) -> Result<Format, String> {
     match text {
-        "csv" => Ok(export::Format::Csv),
-        "jsonl" => Ok(export::Format::JsonLines),
+        "csv" => Ok(Format::Csv),
+        "jsonl" => Ok(Format::JsonLines),
         _ => Err("must be csv or jsonl".to_owned()),
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::alerts::{Alerts, Channel, ChannelKind, Condition, Mail, Rule, Webhook};
 use super::{Bridge, Broker, Config, Limits, Listener, Password, Pattern, Protocol, Station, Weather};
-use crate::weather::calibration::{Calibration, Vane};
+use crate::weather::calibration::Vane;
 
 impl Config {
     /// Returns the configuration as TOML that is valid as `hub.toml`, paths absolute.
@@ -61,6 +61,12 @@ impl Config {
 
         alerts(&mut text, &self.alerts);
         uploads::uploads(&mut text, &self.uploads);
+
+        text.section("homeassistant");
+        text.line("enabled", self.homeassistant.enabled);
+        text.string("prefix", &self.homeassistant.prefix);
+        text.string("topic", &self.homeassistant.topic);
+        text.seconds("interval_s", self.homeassistant.interval);
 
         text.section("http");
         text.string("listen", &self.http.listen.map(|address| address.to_string()).unwrap_or_default());
@@ -141,30 +147,10 @@ fn station(text: &mut Text, station: &Station) {
 fn weather(text: &mut Text, weather: &Weather) {
     text.section("weather");
     text.string("units", weather.units.name());
-    let Calibration { magnetic_flux_scale, magnetic_flux_offset, .. } = &weather.calibration;
-    let own = &weather.calibration;
     if let Some(path) = &weather.calibration_file {
         text.path("calibration_file", path);
     }
-    for (key, number) in [
-        ("wind_speed_counts_per_ms", own.wind_speed_counts_per_ms),
-        ("rain_gauge_mm_per_count", own.rain_gauge_mm_per_count),
-        ("temperature_scale", own.temperature_scale),
-        ("temperature_offset_k", own.temperature_offset_k),
-        ("humidity_scale", own.humidity_scale),
-        ("humidity_offset", own.humidity_offset),
-        ("pressure_scale", own.pressure_scale),
-        ("pressure_offset", own.pressure_offset),
-        ("irradiance_scale", own.irradiance_scale),
-        ("irradiance_offset", own.irradiance_offset),
-        ("vane_offset_deg", own.vane_offset_deg),
-        ("magnetic_flux_x_scale", magnetic_flux_scale[0]),
-        ("magnetic_flux_y_scale", magnetic_flux_scale[1]),
-        ("magnetic_flux_z_scale", magnetic_flux_scale[2]),
-        ("magnetic_flux_x_offset", magnetic_flux_offset[0]),
-        ("magnetic_flux_y_offset", magnetic_flux_offset[1]),
-        ("magnetic_flux_z_offset", magnetic_flux_offset[2]),
-    ] {
+    for (key, number, _) in weather.calibration.clone().values_mut() {
         text.line(key, format!("{number:?}"));
     }
     match &weather.vane {

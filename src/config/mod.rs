@@ -11,6 +11,7 @@ mod changes;
 mod channels;
 mod effective;
 mod error;
+mod homeassistant;
 mod listeners;
 mod reader;
 mod sections;
@@ -38,6 +39,7 @@ pub use self::backup::Backup;
 pub use self::bridge::{Bridge, BridgeTls, Password, Protocol};
 pub(crate) use self::effective::quoted;
 pub use self::error::{ConfigErrors, Problem};
+pub use self::homeassistant::HomeAssistant;
 pub use self::listeners::Listener;
 pub use self::sources::Flags;
 pub use self::weather::Weather;
@@ -65,6 +67,8 @@ pub struct Config {
     pub alerts: Alerts,
     /// Which weather networks get the station's weather.
     pub uploads: upload::Uploads,
+    /// What is told to Home Assistant.
+    pub homeassistant: HomeAssistant,
     /// Health and status over HTTP.
     pub http: Http,
     /// The log.
@@ -322,6 +326,7 @@ impl Config {
         let bridge = upstream::bridge(&mut reader, base, &station.name);
         let alerts = alerting::alerts(&mut reader, base, station.timezone.as_deref());
         let uploads = upload::uploads(&mut reader, base, &station);
+        let homeassistant = homeassistant::homeassistant(&mut reader, &station.name, &ingest.routes);
         let (http, log) = (sections::http(&mut reader, base), sections::log(&mut reader, base, flags));
         let (pid, ready_file) = sections::process_files(flags, &mut problems);
         problems.extend(reader.finish());
@@ -337,6 +342,7 @@ impl Config {
                 bridge,
                 alerts,
                 uploads,
+                homeassistant,
                 http,
                 log,
                 pid,

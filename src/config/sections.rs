@@ -42,6 +42,7 @@ pub(super) fn accept(reader: &mut Reader) {
         "stats",
         "bridge",
         "alerts",
+        "homeassistant",
         "http",
         "log",
     ] {

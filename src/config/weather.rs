@@ -74,46 +74,9 @@ fn read(path: &Path) -> Result<(Calibration, Vec<String>), String> {
 
 /// Takes the values that stand in `hub.toml`.
 fn overrule(reader: &mut Reader, calibration: &mut Calibration) {
-    const ANY: std::ops::RangeInclusive<f64> = -1e9..=1e9;
-    const POSITIVE: std::ops::RangeInclusive<f64> = 1e-6..=1e9;
-    let Calibration {
-        wind_speed_counts_per_ms,
-        rain_gauge_mm_per_count,
-        temperature_scale,
-        temperature_offset_k,
-        humidity_scale,
-        humidity_offset,
-        pressure_scale,
-        pressure_offset,
-        irradiance_scale,
-        irradiance_offset,
-        vane_offset_deg,
-        magnetic_flux_scale,
-        magnetic_flux_offset,
-        ..
-    } = calibration;
-    let [x_scale, y_scale, z_scale] = magnetic_flux_scale;
-    let [x_offset, y_offset, z_offset] = magnetic_flux_offset;
-    for (name, value, allowed) in [
-        ("wind_speed_counts_per_ms", wind_speed_counts_per_ms, POSITIVE),
-        ("rain_gauge_mm_per_count", rain_gauge_mm_per_count, POSITIVE),
-        ("temperature_scale", temperature_scale, ANY),
-        ("temperature_offset_k", temperature_offset_k, ANY),
-        ("humidity_scale", humidity_scale, ANY),
-        ("humidity_offset", humidity_offset, ANY),
-        ("pressure_scale", pressure_scale, ANY),
-        ("pressure_offset", pressure_offset, ANY),
-        ("irradiance_scale", irradiance_scale, ANY),
-        ("irradiance_offset", irradiance_offset, ANY),
-        ("vane_offset_deg", vane_offset_deg, -360.0..=360.0),
-        ("magnetic_flux_x_scale", x_scale, ANY),
-        ("magnetic_flux_y_scale", y_scale, ANY),
-        ("magnetic_flux_z_scale", z_scale, ANY),
-        ("magnetic_flux_x_offset", x_offset, ANY),
-        ("magnetic_flux_y_offset", y_offset, ANY),
-        ("magnetic_flux_z_offset", z_offset, ANY),
-    ] {
-        if let Some(given) = reader.real(&format!("weather.{name}"), allowed) {
+    for (name, value, is_positive) in calibration.values_mut() {
+        let least = if is_positive { 1e-6 } else { -1e9 };
+        if let Some(given) = reader.real(&format!("weather.{name}"), least..=1e9) {
             *value = given;
         }
     }

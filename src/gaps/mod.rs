@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use words::{in_words, parse_time};
+pub use words::{cause_in_words, in_words, parse_time};
 
 use crate::clock::CLOCK_SET_MS;
 

@@ -44,7 +44,7 @@ pub fn parse_time(text: &str, now_ms: i64) -> Result<i64, String> {
 }
 
 /// Returns a cause in words.
-fn cause(cause: Cause) -> &'static str {
+pub fn cause_in_words(cause: Cause) -> &'static str {
     match cause {
         Cause::HubDown => "the hub was down",
         Cause::QueueOverflow => "lost, the queue was full",
@@ -65,7 +65,7 @@ pub fn in_words(report: &GapReport) -> String {
         for gap in source.gaps.iter().take(PRINTED_MAX) {
             let scattered = if gap.scattered { ", here and there" } else { "" };
             let (from, to) = (time(gap.from_ms), time(gap.to_ms));
-            writeln!(text, "  {from} - {to}  {} missing{scattered}: {}", gap.missing, cause(gap.cause))
+            writeln!(text, "  {from} - {to}  {} missing{scattered}: {}", gap.missing, cause_in_words(gap.cause))
                 .unwrap_or_default();
         }
         if source.gap_count > source.gaps.len().min(PRINTED_MAX) {

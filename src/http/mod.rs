@@ -3,18 +3,20 @@
 //! Owns the routes, the TCP listener and the Unix socket beside the database. It never touches the database itself.
 
 pub mod alerts;
+mod answers;
 pub mod client;
 pub mod errands;
 mod guard;
+mod live;
 
 mod metrics;
+mod pages;
 
 mod problem;
 mod query;
 mod records;
 mod serving;
 mod socket;
-mod table;
 mod users;
 mod weather;
 
@@ -43,6 +45,7 @@ use crate::records::Records;
 use crate::weather::units::Units;
 
 pub use self::guard::Guard;
+pub use self::live::Live;
 
 pub use self::socket::{OwnersSocket, SocketError, socket_path};
 pub use self::users::{PageUsers, access};
@@ -63,6 +66,8 @@ pub struct Rooms {
     pub desk: Arc<Desk>,
     /// The weather.
     pub almanac: Almanac,
+    /// What the page shows as it comes.
+    pub live: Arc<Live>,
     /// The station as the page names it, and its units.
     pub station: Arc<Station>,
 }
@@ -91,7 +96,7 @@ impl Rooms {
 
     /// Returns what a browser may ask for.
     fn pages(&self) -> Router {
-        self.readers()
+        self.readers().merge(pages::pages(self.clone())).merge(live::readers(self.clone()))
     }
 }
 

@@ -40,7 +40,6 @@ impl From<AlmanacError> for Problem {
         let code = match error {
             AlmanacError::Unanswered(_) => StatusCode::SERVICE_UNAVAILABLE,
             AlmanacError::UnknownSource(_) => StatusCode::NOT_FOUND,
-            AlmanacError::Wrong(_) => StatusCode::BAD_REQUEST,
         };
         Problem::new(code, error.to_string())
     }

@@ -5,6 +5,8 @@
 use std::path::PathBuf;
 
 use super::desk::DeskError;
+use crate::almanac::AlmanacError;
+use crate::chart::ChartError;
 use crate::http::client::ClientError;
 use crate::lock::LockError;
 use crate::store::StoreError;
@@ -57,6 +59,15 @@ pub enum MaintenanceError {
         /// Its number.
         id: i64,
     },
+    /// The weather cannot be told.
+    #[error(transparent)]
+    Almanac(#[from] AlmanacError),
+    /// A chart cannot be drawn.
+    #[error(transparent)]
+    Chart(#[from] ChartError),
+    /// There is no source of what is to be plotted.
+    #[error("there are no readings of these quantities; `stationhub status` shows the sources")]
+    NothingToPlot,
     /// There is too little room.
     #[error("{path} needs {needed} bytes, {free} are free there; make room, or name a file on another disk")]
     NoRoom {

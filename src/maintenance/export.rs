@@ -14,16 +14,15 @@ use super::MaintenanceError;
 use super::backup::spare_the_database;
 use super::progress::{Progress, Unit};
 use super::whole::{Partial, Replace};
+use crate::almanac::range::Range;
+use crate::almanac::{Asked, Open, Resolution, Terms};
+use crate::clock::now_ms;
+use crate::store::Reader;
 use crate::store::export::{Pages, Row, Wanted};
-
-/// How a row is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// Comma-separated values, a line of names first; what is missing is empty.
-    Csv,
-    /// A JSON object on each line; what is missing is null.
-    JsonLines,
-}
+use crate::table::{Columns, Format, Table, plain};
+use crate::topic;
+use crate::weather::quantity::Observed;
+use crate::weather::units::Units;
 
 /// Where the rows go.
 #[derive(Clone, Debug)]
@@ -40,10 +39,38 @@ pub enum Output {
 /// [`MaintenanceError`]; then there is no such file, or the one that was there before.
 pub fn run(database: &Path, wanted: &Wanted, format: Format, output: &Output) -> Result<(), MaintenanceError> {
     let pages = Pages::open(database, wanted)?;
+    let reach = pages.reach()?;
+    put(database, output, reach, |output, told| export(pages, format, output, told))
+}
+
+/// Exports what is wanted as weather: derived, in these units.
+///
+/// # Errors
+/// As [`run`]'s.
+pub fn run_derived(
+    database: &Path,
+    wanted: &Wanted,
+    (terms, units): (&Terms, Units),
+    format: Format,
+    output: &Output,
+) -> Result<(), MaintenanceError> {
+    let reader = Reader::open(database)?;
+    let open = Open { reader: &reader, terms, now_s: now_ms().div_euclid(1_000) };
+    let reach = open.reach()?;
+    put(database, output, reach, |output, told| derived(&open, wanted, units, format, output, told))
+}
+
+/// Has rows written to where they go, and tells how far that is.
+fn put(
+    database: &Path,
+    output: &Output,
+    reach: Option<(i64, i64)>,
+    write: impl FnOnce(&mut dyn Write, &mut dyn FnMut(i64)) -> Result<(), Failed>,
+) -> Result<(), MaintenanceError> {
     match output {
         Output::Stdout => {
-            let stdout = io::stdout().lock();
-            match export(pages, format, BufWriter::new(stdout), |_| ()) {
+            let mut stdout = BufWriter::new(io::stdout().lock());
+            match write(&mut stdout, &mut |_| ()) {
                 Err(Failed::Writing(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
                 ended => ended.map_err(|failed| failed.on(Path::new("the standard output"))),
             }
@@ -52,25 +79,62 @@ pub fn run(database: &Path, wanted: &Wanted, format: Format, output: &Output) ->
             spare_the_database(database, path)?;
             let partial = Partial::begin(path, *replace)?;
             let mut progress = Progress::begin("exporting", Unit::Share);
-            let (first, last) = pages.reach()?.unwrap_or_default();
+            let (first, last) = reach.unwrap_or_default();
             let span = |from: i64, to: i64| to.saturating_sub(from).unsigned_abs();
-            let told = |at: i64| progress.tell(span(first, at), span(first, last).max(1));
-            export(pages, format, BufWriter::new(partial.file()), told).map_err(|failed| failed.on(path))?;
+            let mut told = |at: i64| progress.tell(span(first, at), span(first, last).max(1));
+            write(&mut BufWriter::new(partial.file()), &mut told).map_err(|failed| failed.on(path))?;
             partial.finish()
         }
     }
 }
 
+/// Writes a line for each reading of each source, a page of readings at a time.
+fn derived(
+    open: &Open<'_>,
+    wanted: &Wanted,
+    units: Units,
+    format: Format,
+    output: &mut dyn Write,
+    told: &mut dyn FnMut(i64),
+) -> Result<(), Failed> {
+    let of_kind = |quantity: &&Observed| quantity.kind() == wanted.kind && quantity.is_series();
+    let quantities: Vec<Observed> = Observed::ALL.iter().filter(of_kind).copied().collect();
+    let mut table = Table::begin(format, output, Columns::Readings, &quantities, units).map_err(Failed::Writing)?;
+    let is_wanted = |name: &str| wanted.source.as_deref().is_none_or(|filter| topic::matches(filter, name));
+    for source in open.sources()?.into_iter().filter(|source| source.kind == wanted.kind && is_wanted(&source.name)) {
+        let to_s = wanted.to.unwrap_or(source.last_s + 1);
+        let mut range = Range { from_s: wanted.from.unwrap_or(0), to_s };
+        loop {
+            let (source, quantities) = (Some(source.name.clone()), quantities.clone());
+            let page = open.series(&Asked { range, source, quantities, resolution: Resolution::Raw })?;
+            table.write(&page).map_err(Failed::Writing)?;
+            let last_s = page.series.iter().filter_map(|series| series.points.last()).map(|point| point.time_s).max();
+            told(last_s.unwrap_or(to_s));
+            match last_s {
+                Some(last_s) if page.is_partial => range.from_s = last_s + 1,
+                _ => break,
+            }
+        }
+    }
+    table.finish().map(drop).map_err(Failed::Writing)
+}
+
 /// What went wrong, before it is known where.
 enum Failed {
-    Reading(crate::store::StoreError),
+    Reading(MaintenanceError),
     Writing(io::Error),
+}
+
+impl<E: Into<MaintenanceError>> From<E> for Failed {
+    fn from(error: E) -> Failed {
+        Failed::Reading(error.into())
+    }
 }
 
 impl Failed {
     fn on(self, path: &Path) -> MaintenanceError {
         match self {
-            Failed::Reading(error) => error.into(),
+            Failed::Reading(error) => error,
             Failed::Writing(source) => {
                 MaintenanceError::File { doing: "cannot write to", path: path.to_owned(), source }
             }
@@ -78,10 +142,10 @@ impl Failed {
     }
 }
 
-fn export(mut pages: Pages, format: Format, output: impl Write, mut told: impl FnMut(i64)) -> Result<(), Failed> {
+fn export(mut pages: Pages, format: Format, output: &mut dyn Write, told: &mut dyn FnMut(i64)) -> Result<(), Failed> {
     let columns = pages.columns();
     let mut writer = Writer::begin(format, output, &columns).map_err(Failed::Writing)?;
-    while let Some(page) = pages.next_page().map_err(Failed::Reading)? {
+    while let Some(page) = pages.next_page()? {
         for row in &page {
             writer.write(&columns, row).map_err(Failed::Writing)?;
         }
@@ -124,14 +188,6 @@ impl<W: Write> Writer<W> {
             Writer::Csv(mut writer) => writer.flush(),
             Writer::JsonLines(mut output) => output.flush(),
         }
-    }
-}
-
-/// Returns the system's own error, by which a broken pipe is known.
-fn plain(error: csv::Error) -> io::Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => error,
-        other => io::Error::other(format!("{other:?}")),
     }
 }
 

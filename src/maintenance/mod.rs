@@ -1,4 +1,4 @@
-//! The owner's commands on the database: backup, export, import, the quarantine, the doctor.
+//! The owner's commands on the database: backup, export, plot, import, the quarantine, the doctor.
 //!
 //! Owns what they do, in which order, and what they say. It has no SQL: that is the store's. What is to be written while the hub
 //! runs is asked of the hub; while it does not, it is written under the database's lock. What only reads, reads beside it.
@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod error;
 pub mod export;
 pub mod import;
+pub mod plot;
 pub mod progress;
 pub mod quarantine;
 pub mod schedule;

@@ -107,8 +107,14 @@ impl Calibration {
         let mut calibration = Calibration::default();
         let mut unknown = Vec::new();
         for (key, value) in values {
-            match calibration.place(key) {
-                Some(place) => *place = number(key, value)?,
+            let known = calibration.values_mut().into_iter().find(|(name, ..)| name == key);
+            match known {
+                Some((_, place, is_positive)) => {
+                    *place = number(key, value)?;
+                    if is_positive && *place <= 0.0 {
+                        return Err(wrong(key, "above 0", place));
+                    }
+                }
                 None if value.is_number() && section.is_some() => unknown.push(key.clone()),
                 None => {}
             }
@@ -117,40 +123,32 @@ impl Calibration {
             let Value::Object(turn) = turn else { return Err(wrong(TURN, "an object", turn)) };
             calibration.turn(turn)?;
         }
-        for (key, value) in [
-            ("wind_speed_counts_per_ms", calibration.wind_speed_counts_per_ms),
-            ("rain_gauge_mm_per_count", calibration.rain_gauge_mm_per_count),
-        ] {
-            if value <= 0.0 {
-                return Err(wrong(key, "above 0", &value));
-            }
-        }
         Ok((calibration, unknown))
     }
 
-    fn place(&mut self, key: &str) -> Option<&mut f64> {
+    /// Returns every value with its name in the station's file, and whether it has to be above 0.
+    pub fn values_mut(&mut self) -> [(&'static str, &mut f64, bool); 17] {
         let [x_scale, y_scale, z_scale] = &mut self.magnetic_flux_scale;
         let [x_offset, y_offset, z_offset] = &mut self.magnetic_flux_offset;
-        Some(match key {
-            "wind_speed_counts_per_ms" => &mut self.wind_speed_counts_per_ms,
-            "rain_gauge_mm_per_count" => &mut self.rain_gauge_mm_per_count,
-            "temperature_scale" => &mut self.temperature_scale,
-            "temperature_offset_k" => &mut self.temperature_offset_k,
-            "humidity_scale" => &mut self.humidity_scale,
-            "humidity_offset" => &mut self.humidity_offset,
-            "pressure_scale" => &mut self.pressure_scale,
-            "pressure_offset" => &mut self.pressure_offset,
-            "irradiance_scale" => &mut self.irradiance_scale,
-            "irradiance_offset" => &mut self.irradiance_offset,
-            "vane_offset_deg" => &mut self.vane_offset_deg,
-            "magnetic_flux_x_scale" => x_scale,
-            "magnetic_flux_y_scale" => y_scale,
-            "magnetic_flux_z_scale" => z_scale,
-            "magnetic_flux_x_offset" => x_offset,
-            "magnetic_flux_y_offset" => y_offset,
-            "magnetic_flux_z_offset" => z_offset,
-            _ => return None,
-        })
+        [
+            ("wind_speed_counts_per_ms", &mut self.wind_speed_counts_per_ms, true),
+            ("rain_gauge_mm_per_count", &mut self.rain_gauge_mm_per_count, true),
+            ("temperature_scale", &mut self.temperature_scale, false),
+            ("temperature_offset_k", &mut self.temperature_offset_k, false),
+            ("humidity_scale", &mut self.humidity_scale, false),
+            ("humidity_offset", &mut self.humidity_offset, false),
+            ("pressure_scale", &mut self.pressure_scale, false),
+            ("pressure_offset", &mut self.pressure_offset, false),
+            ("irradiance_scale", &mut self.irradiance_scale, false),
+            ("irradiance_offset", &mut self.irradiance_offset, false),
+            ("vane_offset_deg", &mut self.vane_offset_deg, false),
+            ("magnetic_flux_x_scale", x_scale, false),
+            ("magnetic_flux_y_scale", y_scale, false),
+            ("magnetic_flux_z_scale", z_scale, false),
+            ("magnetic_flux_x_offset", x_offset, false),
+            ("magnetic_flux_y_offset", y_offset, false),
+            ("magnetic_flux_z_offset", z_offset, false),
+        ]
     }
 
     fn turn(&mut self, turn: &Map<String, Value>) -> Result<(), CalibrationError> {
@@ -205,19 +203,18 @@ impl Calibration {
         self.rotation_deg != [0.0; 3]
     }
 
-    /// Returns the magnetic flux density, microtesla, turned about x, then y, then z.
+    /// Returns the magnetic flux density, microtesla: scaled, turned about x, then y, then z, and the offset added, as the
+    /// station's own calibrator does it.
     pub fn flux_ut(&self, raw: [f64; 3]) -> [f64; 3] {
-        let scaled =
-            |axis: usize| (raw[axis] * self.magnetic_flux_scale[axis] + self.magnetic_flux_offset[axis]) * MICROTESLA;
-        let [mut x, mut y, mut z] = [scaled(0), scaled(1), scaled(2)];
-        if !self.is_rotated() {
-            return [x, y, z];
+        let [mut x, mut y, mut z] = [0, 1, 2].map(|axis| raw[axis] * self.magnetic_flux_scale[axis]);
+        if self.is_rotated() {
+            let [about_x, about_y, about_z] = self.rotation_deg.map(|angle| angle.to_radians().sin_cos());
+            (y, z) = (y * about_x.1 - z * about_x.0, y * about_x.0 + z * about_x.1);
+            (x, z) = (x * about_y.1 + z * about_y.0, z * about_y.1 - x * about_y.0);
+            (x, y) = (x * about_z.1 - y * about_z.0, x * about_z.0 + y * about_z.1);
         }
-        let [about_x, about_y, about_z] = self.rotation_deg.map(|angle| angle.to_radians().sin_cos());
-        (y, z) = (y * about_x.1 - z * about_x.0, y * about_x.0 + z * about_x.1);
-        (x, z) = (x * about_y.1 + z * about_y.0, z * about_y.1 - x * about_y.0);
-        (x, y) = (x * about_z.1 - y * about_z.0, x * about_z.0 + y * about_z.1);
-        [x, y, z]
+        let [x_offset, y_offset, z_offset] = self.magnetic_flux_offset;
+        [x + x_offset, y + y_offset, z + z_offset].map(|tesla| tesla * MICROTESLA)
     }
 }
 

@@ -5,6 +5,7 @@
 mod alerts;
 mod bridge;
 mod broker;
+mod homeassistant;
 mod tls;
 mod upload;
 

@@ -16,32 +16,54 @@ pub(super) fn counter(quantity: Quantity, sensors: &Sensors) -> Option<Counter> 
     }
 }
 
+/// What a reading says of a quantity.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Seen {
+    /// A value.
+    Value(f64),
+    /// A direction, degrees.
+    Direction(f64),
+    /// What a count came to, at a time, Unix seconds.
+    Count(i64, Step),
+}
+
+impl Seen {
+    /// Takes a value that is no count; `None` for a direction that is none.
+    pub(super) fn value(quantity: Quantity, value: f64, vane: &Vane) -> Option<Seen> {
+        match quantity {
+            Quantity::WindDirection => vane.direction_deg(value).map(Seen::Direction),
+            _ => Some(Seen::Value(value)),
+        }
+    }
+}
+
 impl Summary {
     /// Makes one of a single value; `None` for what comes to nothing by itself, as a count does.
     pub fn of_value(quantity: Quantity, value: f64, sensors: &Sensors) -> Option<Summary> {
-        let mut summary = Summary::default();
-        if counter(quantity, sensors).is_none() {
-            summary.add(quantity, value, &sensors.vane);
+        if counter(quantity, sensors).is_some() {
+            return None;
         }
-        (summary.count > 0).then_some(summary)
+        let mut summary = Summary::default();
+        summary.add(Seen::value(quantity, value, &sensors.vane)?);
+        Some(summary)
     }
 
-    /// Adds a value that is no count; a direction that is none is passed over.
-    pub(super) fn add(&mut self, quantity: Quantity, value: f64, vane: &Vane) {
-        if quantity != Quantity::WindDirection {
-            self.count += 1;
-            return self.add_value(value);
-        }
-        let Some(degrees) = vane.direction_deg(value) else { return };
-        let (sin, cos) = degrees.to_radians().sin_cos();
+    /// Adds what a reading says.
+    pub(super) fn add(&mut self, seen: Seen) {
         self.count += 1;
-        *self.sum_sin.get_or_insert(0.0) += sin;
-        *self.sum_cos.get_or_insert(0.0) += cos;
+        match seen {
+            Seen::Value(value) => self.add_value(value),
+            Seen::Direction(degrees) => {
+                let (sin, cos) = degrees.to_radians().sin_cos();
+                *self.sum_sin.get_or_insert(0.0) += sin;
+                *self.sum_cos.get_or_insert(0.0) += cos;
+            }
+            Seen::Count(time_s, step) => self.add_step(time_s, step),
+        }
     }
 
     /// Adds what a value of a count came to; lowest and highest are rises a second.
-    pub(super) fn add_step(&mut self, time_s: i64, step: Step) {
-        self.count += 1;
+    fn add_step(&mut self, time_s: i64, step: Step) {
         *self.resets.get_or_insert(0) += i64::from(step.is_doubtful());
         if matches!(step.kind, Kind::First | Kind::Held) {
             return;

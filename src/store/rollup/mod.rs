@@ -11,6 +11,8 @@
 //! No reading may slip between two looks: before a step reads, it *claims* its hours, by a transaction of the writer's.
 //! What is stored in a claimed hour afterwards is late, noted in the same transaction, and makes the hour be done again.
 
+#[cfg(test)]
+mod anew_tests;
 mod days;
 mod fold;
 pub(super) mod raw;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
-use super::fold::counter;
+use super::fold::{Seen, counter};
 use super::{HOUR_S, Series, Summary, quantities};
 use crate::reading::{Kind, Quantity};
 use crate::store::error::{Doing, StoreError};
@@ -161,12 +161,9 @@ pub(in crate::store) fn fold(
         let Some(counters) = counters.get_mut(&source) else { continue };
         for (place, &quantity) in quantities(kind).iter().enumerate() {
             let Some(value) = real(row, place + 3) else { continue };
-            let step = counters.next(quantity, time_s, value);
-            let summary = found.entry(((source, quantity), bucket(time_s))).or_default();
-            match step {
-                Some(step) => summary.add_step(time_s, step),
-                None => summary.add(quantity, value, &sensors.vane),
-            }
+            let counted = counters.next(quantity, time_s, value).map(|step| Seen::Count(time_s, step));
+            let Some(seen) = counted.or_else(|| Seen::value(quantity, value, &sensors.vane)) else { continue };
+            found.entry(((source, quantity), bucket(time_s))).or_default().add(seen);
         }
     }
     Ok(Some(found))

@@ -24,6 +24,7 @@ const LATE: &str = "SELECT hour, times FROM rollup_late WHERE kind = ?1 ORDER BY
 /// Sources are few: each is found by a look into the index.
 const NEXT_SOURCE: &str = "SELECT min(source_id) FROM rollup_hour WHERE source_id > ?1";
 const FIRST_HOUR: &str = "SELECT min(hour) FROM rollup_hour WHERE source_id = ?1 AND quantity = ?2";
+const LAST_HOUR: &str = "SELECT max(hour) FROM rollup_hour WHERE source_id = ?1 AND quantity = ?2";
 const HOURS: &str = "SELECT hour, count, minimum, maximum, sum, sum_sin, sum_cos, resets, seconds FROM rollup_hour
   WHERE source_id = ?1 AND quantity = ?2 AND hour >= ?3 AND hour < ?4";
 const DAYS: &str = "SELECT day FROM rollup_day WHERE source_id = ?1 AND quantity = ?2 AND day BETWEEN ?3 AND ?4";
@@ -97,11 +98,15 @@ impl Look<'_> {
         Of { kind: self.kind, sources: None, sensors: self.sensors }
     }
 
-    /// Returns what hours and days depend on: the zone and, of weather, what is known of the sensors.
-    fn zone(&self) -> String {
-        let signature = if self.kind == Kind::Weather { self.sensors.signature() } else { String::new() };
+    /// Returns what the hours depend on besides their readings: of weather, what is known of the sensors.
+    fn sensors(&self) -> String {
+        if self.kind == Kind::Weather { self.sensors.signature() } else { String::new() }
+    }
+
+    /// Returns what stands in the state for the zone of now, and hours that were done for these sensors.
+    fn zone_text(&self, sensors: &str) -> String {
         let zone = self.days.name();
-        if signature.is_empty() { zone.to_owned() } else { format!("{zone}{SENSORS}{signature}") }
+        if sensors.is_empty() { zone.to_owned() } else { format!("{zone}{SENSORS}{sensors}") }
     }
 
     fn step(&self, claims: &Claims, limit_s: i64) -> Result<Step, StoreError> {
@@ -110,16 +115,18 @@ impl Look<'_> {
             if let Some(work) = self.late(state)? {
                 return Ok(Step::Write(work));
             }
-            let zone = self.zone();
-            if sensors_of(&state.zone) != sensors_of(&zone) {
-                return Ok(Step::Write(vec![RollupChange::Anew(self.kind, zone)].into()));
-            }
-            if state.zone != zone {
-                let zone = RollupChange::Zone(self.kind, zone, self.first_hour()?);
+            let (zone, sensors) = zone_and_sensors(&state.zone);
+            if zone != self.days.name() {
+                let first = self.hours_at(FIRST_HOUR)?.into_iter().min();
+                let zone = RollupChange::Zone(self.kind, self.zone_text(sensors), first);
                 return Ok(Step::Write(vec![zone].into()));
             }
             if let Some(from_s) = state.days_from_s {
-                return self.days_again(from_s, state.done_s).map(|changes| Step::Write(changes.into()));
+                return self.days_again(from_s, state.done_s, sensors).map(|changes| Step::Write(changes.into()));
+            }
+            if sensors != self.sensors() {
+                let anew = RollupChange::Anew(self.kind, self.zone_text(&self.sensors()));
+                return Ok(Step::Write(vec![anew].into()));
             }
         }
         self.forward(state.as_ref(), claims, limit_s)
@@ -144,8 +151,11 @@ impl Look<'_> {
             found = raw::fold(self.connection, self.of(), from_s, to_s, Most::ALL, hour_of)?;
         }
         let gone_s = state.and_then(|state| state.gone_s);
-        let mut changes = self.written(&found.unwrap_or_default(), &[], from_s, to_s, gone_s)?;
-        changes.push(RollupChange::Done(self.kind, to_s, self.zone()));
+        let found = found.unwrap_or_default();
+        // Hours that are done anew may come to nothing now.
+        let stale = self.stale_hours(&found, from_s, to_s)?;
+        let mut changes = self.written(&found, &stale, from_s, to_s, gone_s)?;
+        changes.push(RollupChange::Done(self.kind, to_s, self.zone_text(&self.sensors())));
         if to_s < limit_s {
             // So that the next step needs no transaction for it.
             changes.push(RollupChange::Claim(self.kind, limit_s.min(to_s + 24 * HOUR_S)));
@@ -174,8 +184,11 @@ impl Look<'_> {
     }
 
     /// Does days again from hours, for the zone that they are of now.
-    fn days_again(&self, from_s: i64, done_s: i64) -> Result<Vec<RollupChange>, StoreError> {
-        let to_s = done_s.min(from_s + DAYS_STEP_S);
+    fn days_again(&self, from_s: i64, done_s: i64, sensors: &str) -> Result<Vec<RollupChange>, StoreError> {
+        // Where hours are being done anew, there are some beyond those that are done.
+        let last_s = self.hours_at(LAST_HOUR)?.into_iter().max();
+        let end_s = last_s.map_or(done_s, |last_s| done_s.max(last_s + HOUR_S));
+        let to_s = end_s.min(from_s + DAYS_STEP_S);
         let days = self.days.between(from_s - 24 * HOUR_S, to_s.max(from_s) + 24 * HOUR_S);
         let mut changes = Vec::new();
         for series in self.all_series()? {
@@ -184,8 +197,8 @@ impl Look<'_> {
             }
             self.stale_days(series, &days, &mut changes)?;
         }
-        let rest = (to_s < done_s).then_some(to_s);
-        changes.push(RollupChange::Zone(self.kind, self.zone(), rest));
+        let rest = (to_s < end_s).then_some(to_s);
+        changes.push(RollupChange::Zone(self.kind, self.zone_text(sensors), rest));
         Ok(changes)
     }
 
@@ -307,22 +320,22 @@ impl Look<'_> {
         Ok(all)
     }
 
-    fn first_hour(&self) -> Result<Option<i64>, StoreError> {
-        let mut first: Option<i64> = None;
+    /// Returns an hour of each series, the first or the last.
+    fn hours_at(&self, end: &str) -> Result<Vec<i64>, StoreError> {
+        let mut hours = Vec::new();
         for (source, quantity) in self.all_series()? {
             let read = || -> rusqlite::Result<Option<i64>> {
-                self.connection.prepare_cached(FIRST_HOUR)?.query_row((source, quantity.name()), |row| row.get(0))
+                self.connection.prepare_cached(end)?.query_row((source, quantity.name()), |row| row.get(0))
             };
-            let hour = read().doing(DOING)?;
-            first = first.into_iter().chain(hour).min();
+            hours.extend(read().doing(DOING)?);
         }
-        Ok(first)
+        Ok(hours)
     }
 }
 
-/// Returns what was known of the sensors when those hours were done.
-fn sensors_of(zone: &str) -> Option<&str> {
-    zone.split_once(SENSORS).map(|(_, sensors)| sensors)
+/// Takes apart what stands in the state: the zone of the days, and what was known of the sensors when the hours were done.
+fn zone_and_sensors(text: &str) -> (&str, &str) {
+    text.split_once(SENSORS).unwrap_or((text, ""))
 }
 
 /// Reads a summary out of a row, from this column on.

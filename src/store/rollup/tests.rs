@@ -3,25 +3,26 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::fold::Seen;
 use super::*;
 use crate::config::Synchronous;
 use crate::store::{Reader, schema, series};
 use crate::weather::calibration::{Sensors, Vane};
 
 /// 2024-03-30 00:00 UTC, the day before Europe's clocks go forward.
-const MARCH_S: i64 = 1_711_756_800;
+pub(super) const MARCH_S: i64 = 1_711_756_800;
 
 /// A database and what reads it.
-struct Bench {
+pub(super) struct Bench {
     dir: tempfile::TempDir,
-    connection: Connection,
+    pub(super) connection: Connection,
     late: Late,
-    days: Days,
-    sensors: Sensors,
+    pub(super) days: Days,
+    pub(super) sensors: Sensors,
 }
 
 impl Bench {
-    fn new(zone: &str) -> Bench {
+    pub(super) fn new(zone: &str) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let connection = schema::open(&dir.path().join("a.db"), Synchronous::Normal, true).unwrap();
         let days = Days::of_zone(Some(zone)).unwrap();
@@ -29,7 +30,7 @@ impl Bench {
     }
 
     /// Adds a weather reading a minute, its values by its number.
-    fn add(&self, source: Option<i64>, from_s: i64, minutes: i64) {
+    pub(super) fn add(&self, source: Option<i64>, from_s: i64, minutes: i64) {
         self.connection.execute_batch("BEGIN").unwrap();
         for number in 0..minutes {
             self.add_one(source, from_s + number * 60, number);
@@ -61,22 +62,23 @@ impl Bench {
         reader.rollup_step(Kind::Weather, &self.days, &self.sensors, &self.late.claims, now_s).unwrap()
     }
 
-    /// Does all there is to do; returns how many steps wrote something.
-    fn roll_up(&self, now_s: i64) -> usize {
-        let mut steps = 0;
-        loop {
-            match self.step(now_s) {
-                Step::Nothing => return steps,
-                Step::Claim(change) => self.late.apply(&self.connection, &[change]).unwrap(),
-                Step::Write(work) => {
-                    steps += 1;
-                    self.late.apply(&self.connection, &work.changes).unwrap();
-                }
-            }
-        }
+    /// Does what is next; returns how many steps wrote something, `None` where there is nothing to do.
+    pub(super) fn one_step(&self, now_s: i64) -> Option<usize> {
+        let (changes, steps) = match self.step(now_s) {
+            Step::Nothing => return None,
+            Step::Claim(change) => (vec![change], 0),
+            Step::Write(work) => (work.changes, 1),
+        };
+        self.late.apply(&self.connection, &changes).unwrap();
+        Some(steps)
     }
 
-    fn text(&self, sql: &str) -> Vec<String> {
+    /// Does all there is to do; returns how many steps wrote something.
+    pub(super) fn roll_up(&self, now_s: i64) -> usize {
+        std::iter::from_fn(|| self.one_step(now_s)).sum()
+    }
+
+    pub(super) fn text(&self, sql: &str) -> Vec<String> {
         let mut statement = self.connection.prepare(sql).unwrap();
         let columns = statement.column_count();
         let row = |row: &Row<'_>| {
@@ -86,7 +88,7 @@ impl Bench {
         statement.query_map([], row).unwrap().map(Result::unwrap).collect()
     }
 
-    fn number(&self, sql: &str) -> i64 {
+    pub(super) fn number(&self, sql: &str) -> i64 {
         self.connection.query_row(sql, [], |row| row.get(0)).unwrap()
     }
 }
@@ -95,10 +97,8 @@ fn folded(quantity: Quantity, values: &[f64]) -> Summary {
     let (mut summary, mut counter) = (Summary::default(), fold::counter(quantity, &Sensors::default()));
     for (number, &value) in values.iter().enumerate() {
         let time_s = i64::try_from(number).unwrap() * 5;
-        match &mut counter {
-            Some(counter) => summary.add_step(time_s, counter.next(time_s, value)),
-            None => summary.add(quantity, value, &Vane::Degrees),
-        }
+        let counted = counter.as_mut().map(|counter| Seen::Count(time_s, counter.next(time_s, value)));
+        summary.add(counted.or_else(|| Seen::value(quantity, value, &Vane::Degrees)).unwrap());
     }
     summary
 }
