@@ -42,6 +42,7 @@ use crate::settings::{HubToml, Reread};
 use crate::store::{Kept, Learnt, Queue, Reader, Settings, StoreError, Writer};
 use crate::tasks::{self, Faults, Name};
 use crate::upkeep::Upkeep;
+use crate::upload::Uploads;
 
 /// How long the store may take to write what is queued when the hub stops. A lock of another program may add
 /// SQLite's busy timeout to it, and all has to end within 10 s.
@@ -171,6 +172,7 @@ struct Hub {
     health: Arc<Health>,
     desk: Arc<Desk>,
     backups: Option<Arc<Schedule>>,
+    uploads: Arc<Uploads>,
     alerts: alert::Running,
     homeassistant: homeassistant::Running,
     records: Arc<Records>,
@@ -253,6 +255,8 @@ impl Hub {
         let backups = Schedule::start(&config.store, writer.progress())
             .map_err(|source| HubError::System { doing: "cannot start the thread of backups".to_owned(), source })?;
         let desk = Arc::new(Desk::new(config.store.path.clone(), ingest.clone(), queue.clone()));
+        let almanac = Almanac::new(&config.store.path, Terms::of(config));
+        let uploads = Arc::new(Uploads::start(&config.uploads, &almanac, &config.store.path, &queue, &ingest));
         let watched = Watched {
             progress: writer.progress(),
             queue: queue.clone(),
@@ -262,13 +266,13 @@ impl Hub {
             database: config.store.path.clone(),
             bridge: bridged,
             backups: backups.clone(),
+            uploads: uploads.clone(),
         };
         let health = Arc::new(Health::new(watched, &config.health));
         let inside = broker.inside("stationhub-alerts", alert::USER);
         let inputs = Inputs { findings: health.findings(), readings };
         let (station, database) = (&config.station.name, &config.store.path);
         let alerts = alert::Running::start(&config.alerts, station, database, queue.clone(), &inside, inputs).await;
-        let almanac = Almanac::new(&config.store.path, Terms::of(config));
         let inside = broker.inside(homeassistant::PUBLISHER, alert::USER);
         let homeassistant = homeassistant::Running::start(config, almanac.clone(), ingest, inside);
         let mut reloads: Vec<Arc<dyn Reload>> = vec![hub_toml.clone()];
@@ -287,6 +291,7 @@ impl Hub {
             health,
             desk,
             backups,
+            uploads,
             alerts,
             homeassistant,
             records: Arc::new(records),
@@ -424,7 +429,7 @@ impl Hub {
         self.service.stopping(ended.words());
         self.backups.iter().for_each(|backups| backups.stop());
         self.homeassistant.stop().await;
-        tokio::join!(self.broker.stop_reading(), self.alerts.stop());
+        tokio::join!(self.broker.stop_reading(), self.alerts.stop(), self.uploads.stop());
         let all_kept = self.broker.keep_the_last(KEEP_TIME_MAX).await;
         if let Some(bridge) = self.bridge.take() {
             bridge.stop().await;

@@ -40,4 +40,6 @@ pub mod tasks;
 pub mod tls;
 pub mod topic;
 pub mod upkeep;
+pub mod upload;
 pub mod weather;
+pub mod web;

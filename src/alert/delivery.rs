@@ -25,6 +25,7 @@ use crate::config::alerts::Channel;
 use crate::log::Rate;
 use crate::store::AlertChange;
 use crate::store::alerts::Notice;
+use crate::web;
 
 /// How long a notice waits to be on disk.
 const STORE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -236,7 +237,7 @@ impl Outlet {
         }
         let pause = trouble.pause;
         trouble.pause = (pause * 2).min(PAUSE_MAX);
-        jittered(pause)
+        web::jittered(pause)
     }
 
     fn recovered(&self) {
@@ -292,10 +293,4 @@ async fn with_grace<T>(stop: &CancellationToken, work: impl Future<Output = T>) 
         done = work => Some(done),
         () = over => None,
     }
-}
-
-/// Returns a pause between three quarters and five quarters of `pause`, so that many hubs do not ask one server at once.
-fn jittered(pause: Duration) -> Duration {
-    let dice = getrandom::u32().unwrap_or(u32::MAX / 2);
-    pause.mul_f64(0.75 + 0.5 * f64::from(dice) / f64::from(u32::MAX))
 }

@@ -4,6 +4,7 @@
 //! is made (raw rows, hours or days, by the length of the time). It never writes, keeps nothing between two questions, and
 //! knows nothing of pages: it answers in the hub's own units.
 
+mod bulletin;
 pub mod derive;
 mod extremes;
 mod now;
@@ -17,10 +18,12 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
+use self::range::Range;
 use crate::asking::{AskError, Asking};
 use crate::clock::now_ms;
 use crate::store::{Reader, StoreError};
 
+pub use self::bulletin::Bulletin;
 pub use self::derive::Observation;
 pub use self::extremes::{Extreme, Extremes, Period};
 pub use self::now::{Now, NowValue, SourceNow};
@@ -80,6 +83,14 @@ impl Almanac {
     /// [`AlmanacError`].
     pub async fn at(&self, time_s: i64) -> Result<Now, AlmanacError> {
         self.ask(move |open| open.at(time_s)).await
+    }
+
+    /// Returns the bulletin of a time; `None` where no weather was heard within it.
+    ///
+    /// # Errors
+    /// [`AlmanacError`].
+    pub async fn bulletin(&self, time: Range) -> Result<Option<Bulletin>, AlmanacError> {
+        self.ask(move |open| open.bulletin(time)).await
     }
 
     /// Returns quantities over a time.

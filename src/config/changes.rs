@@ -22,6 +22,9 @@ impl Config {
             // What is masked where it is printed.
             keys.push("bridge.password".to_owned());
         }
+        if self.uploads != new.uploads && !keys.iter().any(|key| key.starts_with("upload")) {
+            keys.push("upload.password".to_owned());
+        }
         keys
     }
 }

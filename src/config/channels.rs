@@ -189,7 +189,8 @@ fn mail(reader: &mut Reader, base: &Path, key: &str, warnings: &mut Vec<String>)
     Some(Mail { host: host?, port, tls, username, password, from: from?, to: to?, ca, timeout })
 }
 
-fn password(reader: &mut Reader, base: &Path, key: &str, warnings: &mut Vec<String>) -> Option<Password> {
+/// Reads where a password comes from.
+pub(super) fn password(reader: &mut Reader, base: &Path, key: &str, warnings: &mut Vec<String>) -> Option<Password> {
     let (text_key, file_key) = (format!("{key}.password"), format!("{key}.password_file"));
     let text = reader.parsed(&text_key, |text| match text {
         "" => Err("must not be empty".to_owned()),
@@ -212,7 +213,7 @@ fn password(reader: &mut Reader, base: &Path, key: &str, warnings: &mut Vec<Stri
 }
 
 /// Reads the name of a file of certificate authorities, and sees that it can be used.
-fn authorities(reader: &mut Reader, base: &Path, key: &str) -> Option<PathBuf> {
+pub(super) fn authorities(reader: &mut Reader, base: &Path, key: &str) -> Option<PathBuf> {
     let path = reader.path(key, base, "a file", |text| !text.is_empty())?;
     for (_, fault) in tls::client(Some(&path), None).err().unwrap_or_default() {
         reader.complain(key, fault.to_string());

@@ -2,6 +2,8 @@
 //!
 //! Owns that text and nothing else; what stands outside `hub.toml` is said in comments. It never reads a source.
 
+mod uploads;
+
 use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
@@ -58,6 +60,7 @@ impl Config {
         bridge(&mut text, self.bridge.as_ref());
 
         alerts(&mut text, &self.alerts);
+        uploads::uploads(&mut text, &self.uploads);
 
         text.section("homeassistant");
         text.line("enabled", self.homeassistant.enabled);

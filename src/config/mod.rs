@@ -19,6 +19,7 @@ mod sources;
 pub mod template;
 #[cfg(test)]
 mod tests;
+pub mod upload;
 mod upstream;
 mod weather;
 
@@ -64,6 +65,8 @@ pub struct Config {
     pub bridge: Option<Bridge>,
     /// What is told to whom.
     pub alerts: Alerts,
+    /// Which weather networks get the station's weather.
+    pub uploads: upload::Uploads,
     /// What is told to Home Assistant.
     pub homeassistant: HomeAssistant,
     /// Health and status over HTTP.
@@ -299,6 +302,7 @@ impl Config {
             .iter()
             .chain(self.bridge.iter().flat_map(|bridge| &bridge.warnings))
             .chain(&self.alerts.warnings)
+            .chain(&self.uploads.warnings)
             .chain(&self.weather.warnings)
     }
 
@@ -321,6 +325,7 @@ impl Config {
         let (health, stats) = (sections::health(&mut reader), sections::stats(&mut reader));
         let bridge = upstream::bridge(&mut reader, base, &station.name);
         let alerts = alerting::alerts(&mut reader, base, station.timezone.as_deref());
+        let uploads = upload::uploads(&mut reader, base, &station);
         let homeassistant = homeassistant::homeassistant(&mut reader, &station.name, &ingest.routes);
         let (http, log) = (sections::http(&mut reader, base), sections::log(&mut reader, base, flags));
         let (pid, ready_file) = sections::process_files(flags, &mut problems);
@@ -336,6 +341,7 @@ impl Config {
                 stats,
                 bridge,
                 alerts,
+                uploads,
                 homeassistant,
                 http,
                 log,

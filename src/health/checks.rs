@@ -14,12 +14,13 @@ use super::disk::{self, Sizes};
 use super::memory::{self, Memory};
 use super::share::{self, Share};
 use super::silence::{self, Sources};
-use super::{heartbeat, look};
+use super::{heartbeat, look, upload};
 use crate::maintenance::schedule::BackupReport;
 use crate::store::RoomReport;
+use crate::upload::report::UploadReport;
 
 /// The ids of all checks.
-pub const CHECKS: [&str; 18] = [
+pub const CHECKS: [&str; 19] = [
     "broker.round_trip",
     "store.write",
     "store.heartbeat",
@@ -38,6 +39,7 @@ pub const CHECKS: [&str; 18] = [
     "bridge.connection",
     "bridge.lag",
     "bridge.outbox",
+    "upload",
 ];
 
 /// What was found at one moment.
@@ -93,6 +95,8 @@ pub struct Snapshot {
     pub bridge: Option<BridgeReport>,
     /// The backups, where the hub makes them by itself.
     pub backup: Option<BackupReport>,
+    /// The weather networks.
+    pub uploads: Vec<UploadReport>,
 }
 
 /// What the configuration says about health.
@@ -225,6 +229,7 @@ pub fn verdict(snapshot: &Snapshot, thresholds: Thresholds) -> Vec<Issue> {
         disk::wal(snapshot.sizes, thresholds.wal_bytes_max, &snapshot.holders),
         directory(snapshot),
         backup::verdict(snapshot.backup.as_ref()),
+        upload::verdict(&snapshot.uploads),
         silence::verdict(&snapshot.sources.silent),
         share::verdict(snapshot.share),
         memory::verdict(snapshot.memory, thresholds.memory_bytes_max),
@@ -350,6 +355,7 @@ mod tests {
             memory: Memory { resident_bytes: Some(1 << 24), bound_bytes: None },
             bridge: None,
             backup: None,
+            uploads: Vec::new(),
         }
     }
 

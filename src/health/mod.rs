@@ -20,6 +20,7 @@ pub mod share;
 pub mod silence;
 pub mod statistics;
 mod telling;
+pub(crate) mod upload;
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -51,6 +52,8 @@ use crate::ingest::Ingest;
 use crate::maintenance::schedule::{BackupReport, Schedule};
 use crate::store::{Progress, Queue, RoomReport, WearReport};
 use crate::tasks::{self, Name};
+use crate::upload::Uploads;
+use crate::upload::report::UploadReport;
 
 /// How long the canary, and a look at the machine, may take.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(2);
@@ -84,6 +87,8 @@ pub struct Watched {
     pub bridge: Option<Bridged>,
     /// The backups, where the hub makes them by itself.
     pub backups: Option<Arc<Schedule>>,
+    /// The weather networks.
+    pub uploads: Arc<Uploads>,
 }
 
 /// The health of the running hub.
@@ -155,6 +160,8 @@ pub struct Report {
     pub bridge: Option<BridgeReport>,
     /// The backups; `None` where the hub makes none by itself.
     pub backup: Option<BackupReport>,
+    /// The weather networks that get the station's weather.
+    pub uploads: Vec<UploadReport>,
     /// Times in buckets, for the metrics.
     #[serde(skip)]
     pub times: Times,
@@ -247,6 +254,7 @@ impl Health {
             figures: self.figures(),
             bridge: bridge.map(|(bridge, seen)| bridge.counted_anew(seen)),
             backup: snapshot.backup.clone(),
+            uploads: self.watched.uploads.report(),
             times: Times {
                 ack: self.watched.counters.ack_latency.counted(),
                 commit: self.watched.progress.commit_time.counted(),
@@ -471,6 +479,7 @@ impl Health {
             memory: seen.memory,
             bridge: bridge.as_ref().map(|bridge| self.bridge(bridge, now.ms, seen.oldest_ms)),
             backup: self.watched.backups.as_ref().map(|backups| backups.report()),
+            uploads: self.watched.uploads.report(),
         }
     }
 

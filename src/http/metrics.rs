@@ -3,6 +3,8 @@
 //! Owns their names, units and help texts: programs elsewhere rely on them, so a name stays. It never counts anything
 //! itself: all comes out of a health report and the list of alerts.
 
+mod uploads;
+
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
@@ -47,6 +49,8 @@ impl Format {
 
 /// Begins the id of every check of the bridge.
 const OF_THE_BRIDGE: &str = "bridge.";
+/// The id of the check of the uploads.
+const OF_THE_UPLOADS: &str = "upload";
 
 /// A count or a number of things: its name, its help text, its value.
 type Row = (&'static str, &'static str, u64);
@@ -69,6 +73,9 @@ pub(super) fn encode(report: &Report, alerts: &Listing, format: Format) -> Resul
     sources(&mut registry, report);
     if let Some(bridge) = &report.bridge {
         upstream(registry.sub_registry_with_prefix("bridge"), bridge);
+    }
+    if !report.uploads.is_empty() {
+        uploads::uploads(registry.sub_registry_with_prefix("upload"), &report.uploads);
     }
     if !alerts.channels.is_empty() {
         told(registry.sub_registry_with_prefix("alerts"), alerts);
@@ -100,7 +107,11 @@ fn verdicts(registry: &mut Registry, report: &Report) {
         ],
     );
     let failing = Family::<Vec<(String, String)>, Gauge>::default();
-    let asked = CHECKS.into_iter().filter(|check| report.bridge.is_some() || !check.starts_with(OF_THE_BRIDGE));
+    let is_asked = |check: &str| match check {
+        OF_THE_UPLOADS => !report.uploads.is_empty(),
+        _ => report.bridge.is_some() || !check.starts_with(OF_THE_BRIDGE),
+    };
+    let asked = CHECKS.into_iter().filter(|check| is_asked(check));
     for check in asked {
         let found = report.issues.iter().any(|issue| issue.id == check);
         failing.get_or_create(&vec![("check".to_owned(), check.to_owned())]).set(i64::from(found));
@@ -356,6 +367,7 @@ mod tests {
             figures: Figures { readings: 7, queue_bytes: 8, ..Figures::default() },
             bridge,
             backup: None,
+            uploads: Vec::new(),
             times: crate::health::Times { ack: counted(), commit: Counted::default() },
         }
     }

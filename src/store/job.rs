@@ -16,6 +16,7 @@ use super::outbox::{Forward, OutboxChange};
 use super::retention::Retention;
 use super::rollup::RollupChange;
 use super::salvaged::Batch;
+use super::uploads::Sent;
 use crate::reading::{Reading, SourceId};
 
 /// One thing to store.
@@ -50,6 +51,8 @@ pub enum Content {
     Heartbeat,
     /// A change of the ledger of readings.
     Ledger(LedgerChange),
+    /// A weather network has taken the weather up to a time.
+    Sent(Sent),
 }
 
 /// One message on its way to disk.
@@ -161,6 +164,7 @@ impl Job {
             Content::Rollup(changes) => changes.iter().map(RollupChange::bytes).sum(),
             Content::Errand(errand) => errand.bytes(),
             Content::Salvaged(batch) => batch.bytes(),
+            Content::Sent(sent) => sent.bytes(),
             Content::Retention(_) | Content::Heartbeat => 0,
         };
         size_of::<Job>() + content
@@ -178,7 +182,10 @@ impl Job {
 
     /// Tells whether it is something that the hub, or its owner, does beside taking readings, and needs room for.
     pub fn can_wait(&self) -> bool {
-        matches!(self.content, Content::Salvaged(_) | Content::Errand(_) | Content::Rollup(_) | Content::Ledger(_))
+        matches!(
+            self.content,
+            Content::Salvaged(_) | Content::Errand(_) | Content::Rollup(_) | Content::Ledger(_) | Content::Sent(_)
+        )
     }
 
     /// Returns the message, where it is one.

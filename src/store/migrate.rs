@@ -61,6 +61,7 @@ const STEPS: [Step; 5] = [
             "rollup_state",
             "rollup_late",
             "salvage",
+            "upload",
         ],
         change: drop_heartbeat,
         bytes: none,

@@ -39,6 +39,7 @@ mod tables;
 pub mod tap;
 mod transaction;
 mod untimed;
+mod uploads;
 mod wear;
 pub mod writer;
 
@@ -62,6 +63,7 @@ pub use rollup::{Claims, Days, RollupChange, Step, Summary};
 pub use space::{Room, RoomReport, Stage};
 pub use tap::{Measured, Tap};
 pub use untimed::SetRight;
+pub use uploads::Sent;
 pub use wear::{Wear, WearReport};
 pub use writer::{Settings, Writer};
 

@@ -52,7 +52,7 @@ CREATE INDEX IF NOT EXISTS idx_flux_created ON magnetic_flux_data(created_at);
 /// A table of the hub's own: its name and its columns.
 pub(super) type Table = (&'static str, &'static str);
 
-pub(super) const HUB_TABLES: [Table; 22] = [
+pub(super) const HUB_TABLES: [Table; 23] = [
     // Who sends, and the usual time between its readings.
     (
         "source",
@@ -247,6 +247,14 @@ pub(super) const HUB_TABLES: [Table; 22] = [
     ("rollup_day", rollup::DAY_COLUMNS),
     ("rollup_state", rollup::STATE_COLUMNS),
     ("rollup_late", rollup::LATE_COLUMNS),
+    // Up to which time each weather network has taken the weather, Unix seconds. See `uploads`.
+    (
+        "upload",
+        "(
+  name TEXT PRIMARY KEY,
+  sent_s INTEGER NOT NULL
+) WITHOUT ROWID",
+    ),
     // Which damaged databases rows are salvaged from, and how far that is. See `salvaged`.
     (
         "salvage",

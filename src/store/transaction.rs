@@ -21,7 +21,7 @@ use super::progress::Progress;
 use super::rollup::Late;
 use super::tables::Tables;
 use super::wear::Wear;
-use super::{alerts, damage, kept, ledger, losses, salvaged, schema};
+use super::{alerts, damage, kept, ledger, losses, salvaged, schema, uploads};
 use crate::clock::now_ms;
 use crate::config::Synchronous;
 use crate::place::{Follow, beside, identity, resolved};
@@ -61,7 +61,7 @@ pub(super) struct Outcome {
     pub(super) alerts_refused: u64,
     /// Changes of the ledger of readings that the database refused.
     pub(super) ledger_refused: u64,
-    /// Jobs of rollups and retention that the database refused.
+    /// Jobs of rollups, of retention and of what networks took that the database refused.
     pub(super) upkeep_refused: u64,
 }
 
@@ -334,6 +334,9 @@ impl Database {
                         self.late.added_beside();
                     }
                     Content::Heartbeat => {}
+                    Content::Sent(sent) => {
+                        outcome.upkeep_refused += u64::from(!taken(uploads::apply(&self.connection, sent))?);
+                    }
                     Content::Ledger(change) => {
                         outcome.ledger_refused += u64::from(!taken(ledger::apply(&self.connection, change))?)
                     }

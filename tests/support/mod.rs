@@ -13,6 +13,7 @@ pub mod feeder;
 pub mod health;
 pub mod hostile;
 pub mod mqtt;
+pub mod networks;
 pub mod packet;
 pub mod paho;
 pub mod proxy;

@@ -7,6 +7,7 @@ mod bridge;
 mod broker;
 mod homeassistant;
 mod tls;
+mod upload;
 
 use std::ffi::OsString;
 use std::fs;
