@@ -130,7 +130,8 @@ impl Look<'_> {
     fn wind_speed(&self) -> Option<Observation> {
         let summary = self.readings.of(Quantity::AnemometerCount)?;
         let speed = |rate| self.terms.calibration.wind_m_s(rate);
-        let mean = speed(summary.sum? / summary.seconds.filter(|seconds| *seconds > 0.0)?);
+        // What is taken back of a counter can be more than what it rose by.
+        let mean = speed(summary.sum? / summary.seconds.filter(|seconds| *seconds > 0.0)?).max(0.0);
         let ends = [summary.minimum, summary.maximum].map(|rate| rate.map_or(mean, speed));
         Some(of(mean, ends[0], ends[1], summary))
     }

@@ -130,6 +130,7 @@ pub(super) fn report() -> Report {
         in_flight: 0,
     };
     Report {
+        uploads: Vec::new(),
         status: Status::Failing,
         issues: vec![
             issue(
