@@ -53,7 +53,7 @@ pub(crate) mod tests {
         let told = verdict(&[report(), failing.clone()]);
         assert!(told.is_some_and(|issue| issue.text.starts_with("windy has taken no weather for 150 min: no answer;")));
         let soon = UploadReport { untaken: Duration::from_secs(1_799), ..failing };
-        assert_eq!(verdict(&[soon.clone()]), None);
+        assert_eq!(verdict(std::slice::from_ref(&soon)), None);
         assert!(verdict(&[UploadReport { is_refused: true, ..soon }]).is_some(), "waiting would not help");
     }
 }

@@ -114,7 +114,7 @@ fn answer_http(stream: TcpStream, (status, body): (u16, String)) -> Option<Heard
 fn answer_aprs(mut stream: TcpStream, (_, answer): (u16, String)) -> Option<Heard> {
     stream.write_all(b"# test server of APRS-IS\r\n").ok()?;
     let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let mut lines = vec![String::new(), String::new()];
+    let mut lines = [String::new(), String::new()];
     reader.read_line(&mut lines[0]).ok()?;
     stream.write_all(format!("# a word on the way\r\n{answer}\r\n").as_bytes()).ok()?;
     reader.read_line(&mut lines[1]).ok()?;
