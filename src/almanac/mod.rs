@@ -77,6 +77,14 @@ impl Almanac {
         self.ask(|open| open.now()).await
     }
 
+    /// Returns the bulletin of a time; `None` where no weather was heard within it.
+    ///
+    /// # Errors
+    /// [`AlmanacError`].
+    pub async fn bulletin(&self, time: Range) -> Result<Option<Bulletin>, AlmanacError> {
+        self.ask(move |open| open.bulletin(time)).await
+    }
+
     /// Returns quantities over a time.
     ///
     /// # Errors

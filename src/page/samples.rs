@@ -183,6 +183,7 @@ pub(super) fn report() -> Report {
             last_ms: Some((NOW_S - 20_000) * 1_000),
             error: None,
         }),
+        uploads: Vec::new(),
         times: crate::health::Times::default(),
     }
 }

@@ -279,14 +279,15 @@ impl Upload {
     }
 }
 
-/// Returns how far after the multiples of the interval the slots of a network end. CWOP asks each station to keep away from
-/// those, and to go by the last digit of its id (wxqa.com/faq.html).
+/// Returns how far after the multiples of the interval the slots of a network end. CWOP asks each station to go by the last
+/// digit of its id, and to keep away from the multiples of five minutes (wxqa.com/faq.html).
 fn phase(settings: &Settings) -> Duration {
-    let digit = settings.station.chars().rev().find_map(|letter| letter.to_digit(10)).unwrap_or(7);
-    match settings.network {
-        Network::Cwop => Duration::from_secs(u64::from(digit) * 60 % settings.interval.as_secs().max(1)),
-        _ => Duration::ZERO,
+    if settings.network != Network::Cwop {
+        return Duration::ZERO;
     }
+    let digit = settings.station.chars().rev().find_map(|letter| letter.to_digit(10)).unwrap_or(7);
+    let beside_s = if digit % 5 == 0 { 150 } else { 0 };
+    Duration::from_secs((u64::from(digit) * 60 + beside_s) % settings.interval.as_secs().max(1))
 }
 
 fn spread(interval: Duration) -> Duration {
