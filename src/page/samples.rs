@@ -130,7 +130,6 @@ pub(super) fn report() -> Report {
         in_flight: 0,
     };
     Report {
-        uploads: Vec::new(),
         status: Status::Failing,
         issues: vec![
             issue(
