@@ -44,8 +44,9 @@ async function opened(options = {}) {
     check(isOwn, `request beyond the hub: ${request.url()}`);
   });
   page.on("requestfailed", (request) => {
-    // A page that is left closes its stream.
-    const isLeft = request.url().includes(LIVE) && request.failure()?.errorText === "net::ERR_ABORTED";
+    // A page that is left closes its stream, and may not have its icon yet.
+    const isSpare = [LIVE, "/favicon.svg"].includes(new URL(request.url()).pathname);
+    const isLeft = isSpare && request.failure()?.errorText === "net::ERR_ABORTED";
     check(isHubDown || isLeft, `failed: ${request.url()} ${request.failure()?.errorText}`);
   });
   page.on("response", (response) => check(response.status() < 400, `${response.status()} for ${response.url()}`));
