@@ -58,7 +58,7 @@ impl Drop for Sensor {
     fn drop(&mut self) {
         self.stops.store(true, Ordering::Relaxed);
         // Where the hub was killed, it has ended by a panic.
-        self.thread.take().unwrap().join().unwrap_or_default();
+        self.thread.take().unwrap().join().ok();
     }
 }
 

@@ -55,8 +55,8 @@ pub fn derive(quantity: Observed, readings: &Summaries, span_s: f64, terms: &Ter
         Observed::FluxMagnitude => look.field(|flux| Some(magnetic::magnitude_ut(flux))),
         Observed::FluxInclination => look.field(magnetic::inclination_deg),
         Observed::FluxDeclination => look.field(magnetic::declination_deg),
-        // It needs two times.
-        Observed::PressureTendency => None,
+        // They need more than one time.
+        Observed::PressureTendency | Observed::RainHour => None,
     }?;
     [found.value, found.min, found.max].into_iter().all(f64::is_finite).then_some(found)
 }
@@ -72,7 +72,7 @@ pub fn raw_quantities(quantity: Observed) -> &'static [Quantity] {
         Observed::PressureSeaLevel => &[Quantity::Pressure, Quantity::Temperature],
         Observed::WindSpeed | Observed::WindGust => &[Quantity::AnemometerCount],
         Observed::WindDirection => &[Quantity::WindDirection],
-        Observed::Rain | Observed::RainRate => &[Quantity::RainGaugeCount],
+        Observed::Rain | Observed::RainHour | Observed::RainRate => &[Quantity::RainGaugeCount],
         Observed::Irradiance | Observed::SolarEnergy => &[Quantity::Irradiance],
         Observed::FluxX
         | Observed::FluxY
@@ -130,7 +130,8 @@ impl Look<'_> {
     fn wind_speed(&self) -> Option<Observation> {
         let summary = self.readings.of(Quantity::AnemometerCount)?;
         let speed = |rate| self.terms.calibration.wind_m_s(rate);
-        let mean = speed(summary.sum? / summary.seconds.filter(|seconds| *seconds > 0.0)?);
+        // What is taken back of a counter can be more than what it rose by.
+        let mean = speed(summary.sum? / summary.seconds.filter(|seconds| *seconds > 0.0)?).max(0.0);
         let ends = [summary.minimum, summary.maximum].map(|rate| rate.map_or(mean, speed));
         Some(of(mean, ends[0], ends[1], summary))
     }

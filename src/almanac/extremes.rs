@@ -2,7 +2,7 @@
 //!
 //! Owns the periods. A day's extremes are known by the hour, longer ones by the day.
 
-use super::derive::{derive, raw_quantities};
+use super::derive::derive;
 use super::range::Range;
 use super::series::of_kind;
 use super::sources::Source;
@@ -87,7 +87,7 @@ impl Open<'_> {
             };
             found.is_partial |= gathered.is_partial;
             let span_s = if period == Period::Day { 3_600.0 } else { 86_400.0 };
-            let of_kind = Observed::ALL.iter().filter(|quantity| quantity.kind() == kind && has_extremes(**quantity));
+            let of_kind = Observed::ALL.iter().filter(|quantity| quantity.kind() == kind && quantity.has_extremes());
             found
                 .extremes
                 .extend(of_kind.filter_map(|&quantity| self.extreme(quantity, &source, &gathered.buckets, span_s)));
@@ -125,10 +125,4 @@ impl Open<'_> {
         }
         found
     }
-}
-
-/// Tells whether lowest and highest of an hour or a day mean anything.
-fn has_extremes(quantity: Observed) -> bool {
-    !matches!(quantity, Observed::WindDirection | Observed::PressureTendency | Observed::RainRate | Observed::DewPoint)
-        && !raw_quantities(quantity).is_empty()
 }

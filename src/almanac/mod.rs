@@ -77,14 +77,6 @@ impl Almanac {
         self.ask(|open| open.now()).await
     }
 
-    /// Returns the weather as it was at a time, Unix seconds, as `now` would have said then; without the totals of its day.
-    ///
-    /// # Errors
-    /// [`AlmanacError`].
-    pub async fn at(&self, time_s: i64) -> Result<Now, AlmanacError> {
-        self.ask(move |open| open.at(time_s)).await
-    }
-
     /// Returns the bulletin of a time; `None` where no weather was heard within it.
     ///
     /// # Errors

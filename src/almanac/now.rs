@@ -203,15 +203,16 @@ impl Open<'_> {
             Observed::Rain => of(&times.today, 86_400),
             Observed::SolarEnergy => times.sun_today,
             Observed::PressureTendency => self.tendency(times),
+            Observed::RainHour => derive(Observed::Rain, &times.hour, 3_600.0, self.terms),
             _ => of(&times.last, 1),
         }?;
         let today = match quantity {
-            Observed::Rain | Observed::RainRate | Observed::SolarEnergy | Observed::PressureTendency => None,
-            Observed::WindDirection | Observed::HeatIndex | Observed::WindChill | Observed::DewPoint => None,
+            _ if !quantity.has_extremes() => None,
+            Observed::Rain | Observed::SolarEnergy | Observed::HeatIndex | Observed::WindChill => None,
             Observed::WindGust => of(&times.today, 86_400).map(|day| (0.0, day.max)),
             _ => of(&times.today, 86_400).filter(|day| day.min < day.max).map(|day| (day.min, day.max)),
         };
-        let note = self.note(quantity, &found, times);
+        let note = note(quantity, &found);
         Some(NowValue { quantity, value: found.value, is_doubtful: found.is_doubtful, today, note })
     }
 
@@ -221,17 +222,13 @@ impl Open<'_> {
         let value = now.value - then.value;
         Some(Observation { value, min: value, max: value, ..now })
     }
+}
 
-    fn note(&self, quantity: Observed, found: &Observation, times: &Times) -> Option<String> {
-        match quantity {
-            Observed::WindSpeed => Some(wind::beaufort(found.value).1.to_owned()),
-            Observed::WindDirection => Some(wind::compass(found.value).to_owned()),
-            Observed::PressureTendency => Some(pressure::tendency_word(found.value).to_owned()),
-            Observed::Rain => {
-                let hour = derive(Observed::Rain, &times.hour, 3_600.0, self.terms)?;
-                (hour.value > 0.0).then(|| "it rained in the last hour".to_owned())
-            }
-            _ => None,
-        }
+fn note(quantity: Observed, found: &Observation) -> Option<String> {
+    match quantity {
+        Observed::WindSpeed => Some(wind::beaufort(found.value).1.to_owned()),
+        Observed::WindDirection => Some(wind::compass(found.value).to_owned()),
+        Observed::PressureTendency => Some(pressure::tendency_word(found.value).to_owned()),
+        _ => None,
     }
 }

@@ -33,6 +33,13 @@ fn value(quantity: Observed, readings: &Summaries, terms: &Terms) -> Option<f64>
     derive(quantity, readings, 600.0, terms).map(|found| found.value)
 }
 
+#[test]
+fn what_a_counter_takes_back_makes_no_wind_below_nothing() {
+    let mut readings = Summaries::of_reading(Kind::Weather, &[None; 7], &Sensors::default());
+    readings.add(Quantity::AnemometerCount, &counted(-90.0, 300.0, 0.0));
+    assert_eq!(value(Observed::WindSpeed, &readings, &terms()), Some(0.0));
+}
+
 fn near(found: Option<f64>, expected: f64) -> bool {
     found.is_some_and(|found| (found - expected).abs() < 0.01)
 }

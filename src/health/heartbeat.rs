@@ -41,7 +41,7 @@ impl Health {
                     return;
                 }
             }
-            if heartbeat.is_wanted() && self.watched.queue.jobs() == 0 {
+            if heartbeat.is_wanted() && self.watched.queue.is_idle() {
                 self.push_heartbeat();
             }
             if stop.run_until_cancelled(tokio::time::sleep_until(next)).await.is_none() {

@@ -315,7 +315,7 @@ impl Health {
     pub fn writer_moves(&self) -> (u64, bool) {
         let Watched { progress, queue, .. } = &self.watched;
         let writes = look::writes_of_thread(progress.thread.load(Ordering::Relaxed));
-        (progress.steps.load(Ordering::Relaxed) + writes, queue.jobs() == 0)
+        (progress.steps.load(Ordering::Relaxed) + writes, queue.is_idle())
     }
 
     /// Tells whether the database has been open since the start; if not, why.

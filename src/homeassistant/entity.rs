@@ -143,6 +143,7 @@ fn words(quantity: Observed) -> Words {
             Words { state_class: "measurement_angle", ..measured("°", Some("wind_direction"), 0) }
         }
         Dimension::Angle => Words { icon: Some("mdi:compass-outline"), ..measured("°", None, 1) },
+        Dimension::Depth if quantity == Observed::RainHour => measured("mm", Some("precipitation"), 1),
         Dimension::Depth => Words { state_class: OF_THE_DAY, ..measured("mm", Some("precipitation"), 1) },
         Dimension::DepthRate => measured("mm/h", Some("precipitation_intensity"), 1),
         Dimension::Irradiance => measured("W/m²", Some("irradiance"), 0),

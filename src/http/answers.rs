@@ -218,6 +218,6 @@ fn rounded(unit: Unit, value: f64) -> f64 {
 }
 
 /// Returns a time in UTC, RFC 3339.
-fn utc(time_s: i64) -> String {
+pub(super) fn utc(time_s: i64) -> String {
     Timestamp::from_second(time_s).unwrap_or_default().to_string()
 }

@@ -74,19 +74,18 @@ impl Guard {
     async fn admit(&self, headers: &HeaderMap, host_of_uri: Option<&str>, peer: IpAddr) -> Result<(), Response> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = hosts.next().and_then(|host| host.to_str().ok()).or(host_of_uri);
-        match host {
-            Some(host) if hosts.next().is_none() && self.goes_by(host) => {}
-            Some(host) => {
-                if self.refused_lines.allows() {
-                    warn!(
-                        "HTTP: refused a request for the host {host:?}, which is none of the hub's names: add it to \
-                         http.hosts if it is one"
-                    );
-                }
-                let text = "the hub does not go by this name: ask by its address, or add the name to http.hosts";
-                return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, text).into_response());
+        let Some(host) = host.filter(|_| hosts.next().is_none()) else {
+            return Err(Problem::wrong("a request needs one host header").into_response());
+        };
+        if !self.goes_by(host) {
+            if self.refused_lines.allows() {
+                warn!(
+                    "HTTP: refused a request for the host {host:?}, which is none of the hub's names: add it to \
+                     http.hosts if it is one"
+                );
             }
-            None => return Err(Problem::wrong("a request needs one host header").into_response()),
+            let text = "the hub does not go by this name: ask by its address, or add the name to http.hosts";
+            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, text).into_response());
         }
         let Some(access) = &self.access else { return Ok(()) };
         let given = headers.get(header::AUTHORIZATION).and_then(|value| credentials(value.to_str().ok()?));

@@ -9,6 +9,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 
 use super::Rooms;
+use super::answers::utc;
 use super::query::Query;
 use super::weather::{Wanted, range};
 use crate::almanac::range::{Quick, Range};
@@ -125,9 +126,11 @@ impl ChartsVisit {
         query.finish()?;
         let active = match (&wanted, ends) {
             (Wanted::Quick(quick), _) => Active::Quick(*quick),
-            (Wanted::Range(_), (from, to)) => {
-                Active::Custom { from: from.unwrap_or_default(), to: to.unwrap_or_default() }
-            }
+            // The end that is not given is in the links as well, which are for the same time.
+            (Wanted::Range(range), (from, to)) => Active::Custom {
+                from: from.unwrap_or_else(|| utc(range.from_s)),
+                to: to.unwrap_or_else(|| utc(range.to_s)),
+            },
         };
         Ok(ChartsVisit { visit, wanted, active })
     }

@@ -55,10 +55,14 @@ fn quick_ranges(view: &View, active: &Active) -> Markup {
 }
 
 fn own_range(view: &View, active: &Active) -> Markup {
+    let typed = |time_s: i64| words::local(view, time_s, "%Y-%m-%dT%H:%M");
     let (from, to) = match active {
-        Active::Custom { from, to } => (from.clone(), to.clone()),
+        // Of the forms of a time, an input of a browser knows one.
+        Active::Custom { from, to } => {
+            let known = |text: &str| moment(text, view.zone).map(typed).unwrap_or_default();
+            (known(from), known(to))
+        }
         Active::Quick(quick) => {
-            let typed = |time_s: i64| words::local(view, time_s, "%Y-%m-%dT%H:%M");
             let from = quick.span_s().map(|span_s| typed(view.now_s.saturating_sub(span_s)));
             (from.unwrap_or_default(), typed(view.now_s))
         }

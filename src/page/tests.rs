@@ -169,6 +169,23 @@ fn links_keep_range_and_units() {
 }
 
 #[test]
+fn the_form_shows_a_time_as_a_browser_reads_it_in_whatever_form_it_was_asked_for() {
+    let zone = berlin();
+    for (typed, shown) in [
+        ("2025-09-01", "2025-09-01T00:00"),
+        ("2025-09-01T10:20", "2025-09-01T10:20"),
+        ("2025-09-01T10:20:30Z", "2025-09-01T12:20"),
+        ("1756722000", "2025-09-01T12:20"),
+        ("soon", ""),
+    ] {
+        let own = Active::Custom { from: typed.to_owned(), to: "2025-10-01".to_owned() };
+        let page =
+            charts_fragment(&samples::view(&zone, Units::Metric), &ChartsPart { active: own, ..samples::charts() });
+        assert!(page.contains(&format!("name=\"from\" value=\"{shown}\"")), "{typed}: {page}");
+    }
+}
+
+#[test]
 fn the_health_page_tells_what_to_do() {
     let zone = berlin();
     let page =

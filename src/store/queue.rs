@@ -30,6 +30,8 @@ pub struct Queue {
     room: Semaphore,
     bytes_max: usize,
     jobs: AtomicUsize,
+    /// Of these, those that wait with the writer for room on the disk.
+    shelved: AtomicUsize,
     bytes: AtomicUsize,
     bytes_peak: AtomicUsize,
     shed: AtomicU64,
@@ -59,6 +61,7 @@ impl Queue {
             room: Semaphore::new(bytes_max),
             bytes_max,
             jobs: AtomicUsize::new(0),
+            shelved: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             bytes_peak: AtomicUsize::new(0),
             shed: AtomicU64::new(0),
@@ -120,6 +123,16 @@ impl Queue {
     /// Returns the number of jobs that are queued or being written.
     pub fn jobs(&self) -> usize {
         self.jobs.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether the writer has nothing to do: what waits for room on the disk is nothing that it could do now.
+    pub fn is_idle(&self) -> bool {
+        self.jobs() <= self.shelved.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many jobs wait with the writer for room on the disk.
+    pub(super) fn note_shelved(&self, jobs: usize) {
+        self.shelved.store(jobs, Ordering::Relaxed);
     }
 
     /// Returns the bytes that are queued or being written.
@@ -291,6 +304,20 @@ mod tests {
         let bytes = queue.cost(batch.iter());
         queue.release(batch.len(), bytes);
         (batch.len(), start.elapsed())
+    }
+
+    #[test]
+    fn what_waits_for_room_on_the_disk_keeps_no_heartbeat_from_coming() {
+        let queue = Queue::new(1 << 20);
+        assert!(queue.is_idle());
+        queue.push(&mut job(true));
+        assert!(!queue.is_idle());
+        let mut batch = Vec::new();
+        assert!(queue.take(&mut batch, 512, Duration::ZERO, Duration::ZERO));
+        queue.note_shelved(batch.len());
+        assert!(queue.is_idle() && queue.jobs() == 1);
+        queue.push(&mut job(true));
+        assert!(!queue.is_idle());
     }
 
     #[test]

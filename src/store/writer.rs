@@ -222,6 +222,7 @@ impl Work {
             }
             if self.progress.room.is_ample() {
                 batch.append(&mut self.shelved);
+                self.queue.note_shelved(0);
             }
             waited = start.elapsed();
             self.progress.step();

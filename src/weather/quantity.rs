@@ -63,6 +63,8 @@ quantities! {
     WindDirection, "wind_direction", "Wind direction", Angle, Weather;
     /// Rain that fell.
     Rain, "rain", "Rain", Depth, Weather;
+    /// Rain of the last hour; only now.
+    RainHour, "rain_hour", "Rain of the last hour", Depth, Weather;
     /// How fast it rains.
     RainRate, "rain_rate", "Rain rate", DepthRate, Weather;
     /// Irradiance.
@@ -89,9 +91,15 @@ impl Observed {
         Observed::ALL.iter().copied().find(|quantity| quantity.name() == name)
     }
 
-    /// Tells whether it has a value of its own at each time; the tendency compares two.
+    /// Tells whether it has a value at each time; the others are of hours up to now.
     pub fn is_series(self) -> bool {
-        self != Observed::PressureTendency
+        !matches!(self, Observed::PressureTendency | Observed::RainHour)
+    }
+
+    /// Tells whether lowest and highest of an hour or a day mean anything.
+    pub fn has_extremes(self) -> bool {
+        let has_none = [Observed::WindDirection, Observed::RainRate, Observed::DewPoint];
+        self.is_series() && !has_none.contains(&self)
     }
 
     /// Tells whether values of several times add up, as rain does.

@@ -100,6 +100,7 @@ fn a_message_comes_with_the_life_that_it_has_left() {
     let unacked = client.delivery();
     assert!(matches!(expiry_of(&unacked.properties), Some(59..=60)), "{unacked:?}");
     drop(client);
+    wait_for("the client to be away", SOON, || site.status()["figures"]["clients"] == 1);
     for (payload, seconds) in [("brief", 1), ("longer", 60)] {
         publisher.send(&publish(5, 0x32, "a", 1, &life(seconds), payload.as_bytes()));
         publisher.expect(&[0x40, 2, 0, 1]);

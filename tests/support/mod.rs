@@ -18,6 +18,7 @@ pub mod packet;
 pub mod paho;
 pub mod proxy;
 pub mod sensor;
+pub mod station;
 pub mod systemd;
 pub mod tls;
 pub mod upstream;
@@ -124,11 +125,16 @@ impl Site {
 
     /// Returns `run` with all its flags, files in the site's directory, ports chosen by the system.
     pub fn run_command(&self) -> Command {
+        self.run_command_with_http("127.0.0.1:0")
+    }
+
+    /// Returns the same with HTTP on an address of one's own.
+    pub fn run_command_with_http(&self, address: &str) -> Command {
         let mut command = self.command("run");
         for (flag, file) in [("--pid", "hub.pid"), ("--ready-file", "ready.json"), ("--log", "hub.log")] {
             command.arg(flag).arg(self.file(file));
         }
-        command.args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+        command.args(["--listen", "127.0.0.1:0", "--http", address]);
         command
     }
 

@@ -18,6 +18,7 @@ impl Work {
         let shelved = self.shelved.len();
         self.shelved.extend(batch.extract_if(.., |job| job.can_wait()));
         let has_shelved = self.shelved.len() > shelved;
+        self.queue.note_shelved(self.shelved.len());
         let Some(mut database) = self.database.take() else { return has_shelved };
         let has_room = self.empty_outbox(&mut database, batch) || self.space.relieve(&mut database);
         self.database = Some(database);
