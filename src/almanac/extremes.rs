@@ -5,7 +5,7 @@
 use super::derive::derive;
 use super::range::Range;
 use super::series::of_kind;
-use super::sources::Source;
+use super::sources::{Source, meant};
 use super::{AlmanacError, Open};
 use crate::store::series::Buckets;
 use crate::weather::quantity::Observed;
@@ -79,18 +79,19 @@ impl Open<'_> {
     pub fn extremes(&self, period: Period, time_s: i64) -> Result<Extremes, AlmanacError> {
         let range = self.range_of(period, time_s)?;
         let mut found = Extremes { period, range, extremes: Vec::new(), is_partial: false };
+        let sources = self.sources()?;
         for kind in super::sources::KINDS {
-            let Some(source) = self.source(kind, None)? else { continue };
+            let Some(source) = meant(&sources, kind, None) else { continue };
             let gathered = match period {
-                Period::Day => self.hours(&source, range, &of_kind(kind))?,
-                _ => self.days_of(&source, range.from_s, range.to_s, &of_kind(kind))?,
+                Period::Day => self.hours(source, range, &of_kind(kind))?,
+                _ => self.days_of(source, range.from_s, range.to_s, &of_kind(kind))?,
             };
             found.is_partial |= gathered.is_partial;
             let span_s = if period == Period::Day { 3_600.0 } else { 86_400.0 };
             let of_kind = Observed::ALL.iter().filter(|quantity| quantity.kind() == kind && quantity.has_extremes());
             found
                 .extremes
-                .extend(of_kind.filter_map(|&quantity| self.extreme(quantity, &source, &gathered.buckets, span_s)));
+                .extend(of_kind.filter_map(|&quantity| self.extreme(quantity, source, &gathered.buckets, span_s)));
         }
         Ok(found)
     }

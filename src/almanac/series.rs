@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::derive::{Observation, derive, raw_quantities};
 use super::range::Range;
-use super::sources::Source;
+use super::sources::{Source, meant};
 use super::{AlmanacError, Open};
 use crate::reading::{Kind, Quantity};
 use crate::store::series::{Buckets, Summaries};
@@ -17,6 +17,8 @@ use crate::weather::quantity::Observed;
 pub const SERIES_POINTS_MAX: usize = 10_000;
 /// Raw rows that an answer is made of, at most.
 const ROWS_MAX: usize = 200_000;
+/// Rows that are not rolled up yet and are folded with what is, about.
+const TAIL_ROWS_MAX: usize = 100_000;
 /// Up to this length a range is drawn from raw rows, seconds: two days and what the clocks may add.
 const RAW_SPAN_S_MAX: i64 = 49 * HOUR_S;
 /// Up to this length it is drawn from hours.
@@ -139,10 +141,11 @@ impl Open<'_> {
         let wanted = Grain::of(asked.resolution, asked.range);
         let mut shown = Shown { range: asked.range, series: Vec::new(), is_partial: false };
         let mut is_known = asked.source.is_none();
+        let sources = self.sources()?;
         for kind in super::sources::KINDS {
             let quantities: Vec<Observed> =
                 asked.quantities.iter().copied().filter(|quantity| quantity.kind() == kind).collect();
-            let Some(source) = self.source(kind, asked.source.as_deref())? else { continue };
+            let Some(source) = meant(&sources, kind, asked.source.as_deref()) else { continue };
             is_known = true;
             if quantities.is_empty() {
                 continue;
@@ -150,14 +153,14 @@ impl Open<'_> {
             let raws: BTreeSet<Quantity> =
                 quantities.iter().flat_map(|quantity| raw_quantities(*quantity)).copied().collect();
             let raws: Vec<Quantity> = raws.into_iter().collect();
-            let (grain, gathered) = self.gather(&source, wanted, asked.range, &raws)?;
+            let (grain, gathered) = self.gather(source, wanted, asked.range, &raws)?;
             shown.is_partial |= gathered.is_partial;
             let thinned = match asked.resolution {
                 Resolution::Points(points) => thin(gathered.buckets, points),
                 _ => Thinned { buckets: gathered.buckets, together: 1 },
             };
             for quantity in quantities {
-                shown.series.push(self.one(quantity, &source, grain, &thinned));
+                shown.series.push(self.one(quantity, source, grain, &thinned));
             }
         }
         match (is_known, &asked.source) {
@@ -298,6 +301,18 @@ impl Open<'_> {
         let done_s = self.reader.rolled_up_until_s(source.kind)?.unwrap_or(i64::MIN).max(from_s);
         if done_s >= to_s {
             return Ok(Some((done_s, Buckets::new())));
+        }
+        // Where much is not rolled up yet, it is not tried.
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a guess"
+        )]
+        let rows =
+            ((to_s.min(self.now_s) - done_s).max(0) as f64 / source.usual_s.unwrap_or(USUAL_S).max(0.1)) as usize;
+        if rows > TAIL_ROWS_MAX {
+            return Ok(None);
         }
         let tail = self.fold(source, Range { from_s: done_s, to_s }, ROWS_MAX, bucket)?;
         Ok(tail.map(|tail| (done_s, tail)))

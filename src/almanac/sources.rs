@@ -69,16 +69,6 @@ impl Open<'_> {
         Ok(sources)
     }
 
-    /// Returns the source of a kind that is meant: the named one, or the one that was heard last; `None` where none is named and
-    /// none is there.
-    pub(super) fn source(&self, kind: Kind, name: Option<&str>) -> Result<Option<Source>, AlmanacError> {
-        let mut of_kind = self.sources()?.into_iter().filter(|source| source.kind == kind);
-        match name {
-            None => Ok(of_kind.next()),
-            Some(name) => Ok(of_kind.find(|source| source.name == name)),
-        }
-    }
-
     /// Returns the first and the last time of which there are readings, Unix seconds.
     ///
     /// # Errors
@@ -99,4 +89,9 @@ impl Open<'_> {
     pub(super) fn days(&self) -> &Days {
         &self.terms.days
     }
+}
+
+/// Returns the source of a kind that is meant: the named one, or the one that was heard last.
+pub(super) fn meant<'s>(sources: &'s [Source], kind: Kind, name: Option<&str>) -> Option<&'s Source> {
+    sources.iter().find(|source| source.kind == kind && name.is_none_or(|name| source.name == name))
 }

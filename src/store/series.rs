@@ -291,7 +291,7 @@ impl Reader {
         bucket: impl Fn(i64) -> i64,
     ) -> Result<Option<Buckets>, StoreError> {
         let of = rollup::raw::Of { kind, sources: Some(sources), sensors };
-        let most = rollup::raw::Most { rows: rows_max, summaries: usize::MAX };
+        let most = rollup::raw::Most { rows: rows_max, summaries: usize::MAX, looks_far: false };
         let found = rollup::raw::fold(&self.connection, of, time.start, time.end, most, bucket)?;
         Ok(found.map(|found| {
             let mut buckets = Buckets::new();

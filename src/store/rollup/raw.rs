@@ -75,6 +75,14 @@ const BEFORE: &str = concat!(
     odd!(),
     " ORDER BY timestamp DESC, id DESC LIMIT 5"
 );
+/// The same among the last rows of all sources alone, for those who wait for the answer.
+const NEAR_BEFORE: &str = concat!(
+    "SELECT * FROM (SELECT coalesce(source_id, 0) AS source, CAST(timestamp AS INTEGER) AS time_s, id, ",
+    weather_columns!(),
+    " FROM weather_data WHERE timestamp >= ?1 AND timestamp < ?2 AND NOT ",
+    odd!(),
+    " ORDER BY timestamp DESC, id DESC LIMIT 5000) WHERE source = ?3 ORDER BY time_s DESC, id DESC LIMIT 5"
+);
 const ODD_BEFORE: &str = concat!(
     "SELECT coalesce(source_id, 0), received_ms / 1000, id, ",
     weather_columns!(),
@@ -93,13 +101,15 @@ pub(in crate::store) struct Most {
     pub(in crate::store) rows: usize,
     /// Summaries.
     pub(in crate::store) summaries: usize,
+    /// Whether a count's values before the time are looked for as far back as they may lie, among all rows there.
+    pub(in crate::store) looks_far: bool,
 }
 
 impl Most {
     /// What a step may find and read before a smaller one is tried.
-    pub(super) const OF_A_STEP: Most = Most { rows: 400_000, summaries: 20_000 };
+    pub(super) const OF_A_STEP: Most = Most { rows: 400_000, summaries: 20_000, looks_far: true };
     /// All that there is.
-    pub(super) const ALL: Most = Most { rows: usize::MAX, summaries: usize::MAX };
+    pub(super) const ALL: Most = Most { rows: usize::MAX, summaries: usize::MAX, looks_far: true };
 }
 
 /// Which readings are folded, and what is known of the sensors.
@@ -156,7 +166,7 @@ pub(in crate::store) fn fold(
             continue;
         }
         if let std::collections::hash_map::Entry::Vacant(entry) = counters.entry(source) {
-            entry.insert(Counters::warm(connection, of, source, from_s)?);
+            entry.insert(Counters::warm(connection, of, source, from_s, most.looks_far)?);
         }
         let Some(counters) = counters.get_mut(&source) else { continue };
         for (place, &quantity) in quantities(kind).iter().enumerate() {
@@ -177,7 +187,13 @@ struct Counters(Vec<(Quantity, Counter)>);
 
 impl Counters {
     /// Makes them as they are after the last values before a time.
-    fn warm(connection: &Connection, of: Of<'_>, source: i64, time_s: i64) -> Result<Counters, StoreError> {
+    fn warm(
+        connection: &Connection,
+        of: Of<'_>,
+        source: i64,
+        time_s: i64,
+        looks_far: bool,
+    ) -> Result<Counters, StoreError> {
         let Of { kind, sensors, .. } = of;
         let counted = quantities(kind).iter().filter_map(|&quantity| Some((quantity, counter(quantity, sensors)?)));
         let mut counters = Counters(counted.collect());
@@ -191,7 +207,8 @@ impl Counters {
         };
         let read = || -> rusqlite::Result<Vec<Before>> {
             let own = (time_s.saturating_sub(BEFORE_MAX_S), time_s, source);
-            let found: Vec<_> = connection.prepare_cached(BEFORE)?.query_map(own, values)?.collect::<Result<_, _>>()?;
+            let sql = if looks_far { BEFORE } else { NEAR_BEFORE };
+            let found: Vec<_> = connection.prepare_cached(sql)?.query_map(own, values)?.collect::<Result<_, _>>()?;
             if !found.is_empty() {
                 return Ok(found);
             }
