@@ -270,7 +270,9 @@ async function main() {
     for (let round = 0; round < 2; round++) {
         const sends = [];
         for (let number = 0; number < 50; number++) {
-            sends.push(client.publishAsync("node/weathermeters/", reading, { qos: 1 + number % 2 }));
+            // The same sample sent again would be stored once.
+            const sample = JSON.stringify({ ...JSON.parse(reading), raingaugecount: 50 * round + number });
+            sends.push(client.publishAsync("node/weathermeters/", sample, { qos: 1 + number % 2 }));
         }
         await Promise.all(sends);
     }
