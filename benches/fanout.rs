@@ -42,7 +42,7 @@ mod sessions;
 mod target;
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -198,8 +198,7 @@ impl Bench {
     /// Asks a hub for one of the figures that it counts.
     fn figure(&self, server: &Server, name: &str) -> Result<u64> {
         let db = server.db.as_ref().context("Mosquitto has no figures")?;
-        let mut status = Command::new(&self.hub);
-        let output = status.env_remove("STATIONHUB_BIN").args(["status", "--json", "--db"]).arg(db).output()?;
+        let output = process::hub(&self.hub).args(["status", "--json", "--db"]).arg(db).output()?;
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).context("status prints JSON")?;
         report["figures"][name].as_u64().with_context(|| format!("there is no figure {name}"))
     }

@@ -4,7 +4,6 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -123,8 +122,8 @@ fn copy_until(begins: &AtomicBool, is_over: &AtomicBool, hub: &Path, db: &Path) 
     let (copy, mut times) = (db.with_extension("copy"), Vec::new());
     while times.is_empty() || !is_over.load(Ordering::Relaxed) {
         let start = Instant::now();
-        let mut command = Command::new(hub);
-        command.env_remove("STATIONHUB_BIN").arg("backup").arg("--db").arg(db).arg("--force").arg(&copy);
+        let mut command = crate::process::hub(hub);
+        command.arg("backup").arg("--db").arg(db).arg("--force").arg(&copy);
         let output = command.output()?;
         times.push(start.elapsed());
         ensure!(output.status.success(), "no backup: {}", String::from_utf8_lossy(&output.stderr));

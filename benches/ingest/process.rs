@@ -13,6 +13,15 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How often a wait looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// Returns a command of the hub's. What is set for a benchmark, or for tests, the hub would take for keys of its configuration.
+pub(crate) fn hub(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("STATIONHUB_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// A child process that dies with this value.
 pub(crate) struct Process {
     name: &'static str,

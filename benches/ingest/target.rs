@@ -103,9 +103,7 @@ impl Server {
         fs::write(at("hub.toml"), config)?;
         let (ready, log) = (at("ready.json"), at("hub.log"));
         let db = db.map_or_else(|| Ok(at("weather_data.db")), Path::canonicalize)?;
-        let mut command = Command::new(binary);
-        // The benchmark's own setting, in which the hub would see a key of its configuration.
-        command.env_remove("STATIONHUB_BIN");
+        let mut command = crate::process::hub(binary);
         command.current_dir(dir.path()).arg("--db").arg(&db).arg("--pid").arg(at("hub.pid"));
         command.args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--silent"]);
         command.arg("--ready-file").arg(&ready).arg("--log").arg(&log);

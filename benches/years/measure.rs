@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -253,8 +252,8 @@ impl Years {
 
     /// Times the gap report, where this hub has one.
     fn gaps(&self, db: &Path) -> String {
-        let mut command = Command::new(&self.hub);
-        command.env_remove("STATIONHUB_BIN").current_dir(&self.place);
+        let mut command = crate::process::hub(&self.hub);
+        command.current_dir(&self.place);
         command.arg("gaps").arg("--db").arg(db);
         let begun = Instant::now();
         match command.output() {
