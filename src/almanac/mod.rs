@@ -18,7 +18,7 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::range::Range;
+use self::range::{Quick, Range, Wanted};
 use crate::asking::{AskError, Asking};
 use crate::clock::now_ms;
 use crate::store::{Reader, StoreError};
@@ -109,12 +109,17 @@ impl Almanac {
         self.ask(|open| open.sources()).await
     }
 
-    /// Returns the first and the last time of which there are readings, Unix seconds; `None` where there are none.
+    /// Returns the time that is asked for.
     ///
     /// # Errors
     /// [`AlmanacError`].
-    pub async fn reach(&self) -> Result<Option<(i64, i64)>, AlmanacError> {
-        self.ask(|open| open.reach()).await
+    pub async fn range(&self, wanted: Wanted) -> Result<Range, AlmanacError> {
+        match wanted {
+            // Only of all that there is has the database to be asked.
+            Wanted::Quick(Quick::All) => self.ask(move |open| open.range(wanted)).await,
+            Wanted::Quick(quick) => Ok(Range::quick(quick, now_ms().div_euclid(1_000), None)),
+            Wanted::Range(range) => Ok(range),
+        }
     }
 
     async fn ask<T: Send + 'static>(

@@ -178,7 +178,7 @@ impl Open<'_> {
 
     fn told(&self, source: &Source, times: &Times) -> SourceNow {
         let of_kind = Observed::ALL.iter().copied().filter(|quantity| quantity.kind() == source.kind);
-        let stale_s = source.usual_s.map_or(STALE_S, |usual_s| usual_s * 3.0 + 10.0);
+        let stale_s = source.patience_s().unwrap_or(STALE_S);
         #[allow(clippy::cast_precision_loss, reason = "the age of a reading")]
         let is_stale = (self.now_s - source.last_s) as f64 > stale_s;
         SourceNow {

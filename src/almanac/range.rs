@@ -102,6 +102,35 @@ impl Range {
     }
 }
 
+/// A time that is asked for: a quick range up to now, or a range of one's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// A quick range.
+    Quick(Quick),
+    /// A range of one's own.
+    Range(Range),
+}
+
+impl Wanted {
+    /// Makes it of what is said: between two times, or as long as a quick range from one, up to one, or up to now; 24 hours where
+    /// nothing is.
+    pub fn of(quick: Option<Quick>, from: Option<i64>, to: Option<i64>, now_s: i64) -> Wanted {
+        let between = |one_s, other_s| Wanted::Range(Range::between(one_s, other_s));
+        match (from, to, quick) {
+            (None, None, quick) => Wanted::Quick(quick.unwrap_or(Quick::Day)),
+            (Some(from_s), Some(to_s), _) => between(from_s, to_s),
+            (Some(from_s), None, quick) => match quick.and_then(Quick::span_s) {
+                Some(span_s) => between(from_s, from_s + span_s),
+                None => between(from_s, now_s + 1),
+            },
+            (None, Some(to_s), quick) => match quick.unwrap_or(Quick::Day).span_s() {
+                Some(span_s) => between(to_s - span_s, to_s),
+                None => between(0, to_s),
+            },
+        }
+    }
+}
+
 /// Reads a time from 1970 to 9999: one with a zone or an offset as it says, `2026-03-01T12:00` and `2026-03-01` in the station's
 /// own zone, a whole number as Unix seconds.
 ///
@@ -150,6 +179,17 @@ mod tests {
         {
             assert!(moment(text, &zone).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_range_of_ones_own_has_one_end_or_two() {
+        let own = |from_s, to_s| Wanted::Range(Range { from_s, to_s });
+        assert_eq!(Wanted::of(None, None, None, 9), Wanted::Quick(Quick::Day));
+        assert_eq!(Wanted::of(Some(Quick::Hour), Some(5), Some(7), 9), own(5, 7));
+        assert_eq!(Wanted::of(Some(Quick::Hour), Some(5), None, 9), own(5, 3_605));
+        assert_eq!(Wanted::of(None, Some(5), None, 9), own(5, 10));
+        assert_eq!(Wanted::of(Some(Quick::All), None, Some(7), 9), own(0, 7));
+        assert_eq!(Wanted::of(None, None, Some(86_407), 9), own(7, 86_407));
     }
 
     #[test]

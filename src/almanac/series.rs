@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::derive::{Observation, derive, raw_quantities};
 use super::range::Range;
-use super::sources::{Source, meant};
+use super::sources::{Source, meant, patience_s};
 use super::{AlmanacError, Open};
 use crate::reading::{Kind, Quantity};
 use crate::store::series::{Buckets, Summaries};
@@ -174,9 +174,8 @@ impl Open<'_> {
     }
 
     fn one(&self, quantity: Observed, source: &Source, grain: Grain, thinned: &Thinned) -> Series {
-        let usual_s = source.usual_s.unwrap_or(USUAL_S);
         #[allow(clippy::cast_possible_truncation, reason = "seconds between readings")]
-        let patience_s = (usual_s * 3.0) as i64 + 10;
+        let patience_s = source.patience_s().unwrap_or_else(|| patience_s(USUAL_S)) as i64;
         let (step_s, break_after_s) = match grain {
             Grain::Raw => (None, patience_s),
             Grain::Seconds(seconds) => (Some(seconds), patience_s.max(seconds * 5 / 2)),

@@ -4,6 +4,7 @@
 
 use super::AlmanacError;
 use super::Open;
+use super::range::{Quick, Range, Wanted};
 use crate::reading::Kind;
 use crate::store::rollup::Days;
 
@@ -32,6 +33,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// Returns how long it may say nothing before that is a gap, seconds, where its rhythm is known.
+    pub(super) fn patience_s(&self) -> Option<f64> {
+        self.usual_s.map(patience_s)
+    }
+
     /// Returns the numbers in the database under which its rows are.
     pub(super) fn ids(&self) -> Vec<i64> {
         if self.takes_unnamed && self.id != 0 { vec![0, self.id] } else { vec![self.id] }
@@ -86,6 +92,18 @@ impl Open<'_> {
         Ok(reach)
     }
 
+    /// Returns the time that is asked for.
+    ///
+    /// # Errors
+    /// [`AlmanacError`].
+    pub fn range(&self, wanted: Wanted) -> Result<Range, AlmanacError> {
+        match wanted {
+            Wanted::Range(range) => Ok(range),
+            Wanted::Quick(Quick::All) => Ok(Range::quick(Quick::All, self.now_s, self.reach()?)),
+            Wanted::Quick(quick) => Ok(Range::quick(quick, self.now_s, None)),
+        }
+    }
+
     pub(super) fn days(&self) -> &Days {
         &self.terms.days
     }
@@ -94,4 +112,9 @@ impl Open<'_> {
 /// Returns the source of a kind that is meant: the named one, or the one that was heard last.
 pub(super) fn meant<'s>(sources: &'s [Source], kind: Kind, name: Option<&str>) -> Option<&'s Source> {
     sources.iter().find(|source| source.kind == kind && name.is_none_or(|name| source.name == name))
+}
+
+/// Returns how long a source that sends every `usual_s` seconds may say nothing: three times that, and 10 s.
+pub(super) fn patience_s(usual_s: f64) -> f64 {
+    usual_s * 3.0 + 10.0
 }

@@ -56,9 +56,10 @@ pub struct ExportArgs {
 /// Flags of `plot`.
 #[derive(Args, Clone, Debug)]
 pub struct PlotArgs {
-    /// How long: up to now, up to --to, or from --from on
-    #[arg(long, value_name = "RANGE", default_value = "24h", value_parser = quick)]
-    pub range: Quick,
+    /// How long: up to now, up to --to, or from --from on: 30m, 1h, 6h, 24h, 7d, 30d, 1y or all [default: 24h; from --from up to
+    /// now]
+    #[arg(long, value_name = "RANGE", value_parser = quick)]
+    pub range: Option<Quick>,
     /// From this time on: 2026-03-01 or 2026-03-01T12:00 in the station's time, or 2026-03-01T12:00:00Z
     #[arg(long, value_name = "TIME")]
     pub from: Option<String>,

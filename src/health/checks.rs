@@ -206,7 +206,18 @@ pub enum Status {
     Failing,
 }
 
-/// Returns the verdict in one word.
+impl Status {
+    /// Returns its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Degraded => "degraded",
+            Status::Failing => "failing",
+        }
+    }
+}
+
+/// Returns the verdict over issues.
 pub fn status(issues: &[Issue]) -> Status {
     match issues.iter().map(|issue| issue.severity).min() {
         None => Status::Ok,

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::Rooms;
-use super::pages::{Visit, word};
+use super::pages::Visit;
 use super::problem::Problem;
 use crate::almanac::{Almanac, Now};
 use crate::health::Health;
@@ -44,7 +44,8 @@ pub struct Live {
     health: Arc<Health>,
     stop: CancellationToken,
     room: Arc<Semaphore>,
-    last: Mutex<Option<Arc<Seen>>>,
+    /// What was seen last, and when it was looked.
+    last: Mutex<Option<(Instant, Arc<Seen>)>>,
 }
 
 impl Live {
@@ -56,18 +57,25 @@ impl Live {
     /// Returns what is to be seen, as of the last reading that was stored.
     async fn seen(&self) -> Option<Arc<Seen>> {
         let mut last = self.last.lock().await;
+        // One look answers all who listen.
+        if let Some((looked, seen)) = &*last
+            && looked.elapsed() < LOOK_INTERVAL / 2
+        {
+            return Some(seen.clone());
+        }
         let number = self.health.figures().readings;
         let report = self.health.report().await;
-        let (status, issues) = (word(report.status), report.issues.len());
-        if let Some(seen) = &*last
+        let (status, issues) = (report.status.word(), report.issues.len());
+        if let Some((looked, seen)) = &mut *last
             && (seen.number, seen.status, seen.issues) == (number, status, issues)
             && self.age(seen) < SILENCE_MAX
         {
+            *looked = Instant::now();
             return Some(seen.clone());
         }
         let now = self.almanac.now().await.ok()?;
         let seen = Arc::new(Seen { number, now, status, issues });
-        *last = Some(seen.clone());
+        *last = Some((Instant::now(), seen.clone()));
         Some(seen)
     }
 

@@ -8,16 +8,15 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 
-use super::Rooms;
 use super::answers::utc;
 use super::query::Query;
-use super::weather::{Wanted, range};
-use crate::almanac::range::{Quick, Range};
+use super::weather::range;
+use super::{Rooms, problem};
+use crate::almanac::range::Wanted;
 use crate::almanac::{AlmanacError, Asked, Period, Resolution, Shown};
 use crate::chart::{self, Size};
 use crate::clock::now_ms;
 use crate::health::Report;
-use crate::health::checks::Status;
 use crate::page::{self, Active, ChartsPart, HealthPart, View};
 use crate::panels::{self, Look};
 use crate::records::{Question, RecordsError};
@@ -62,8 +61,7 @@ impl Visit {
     }
 
     fn of(query: &mut Query, rooms: &Rooms) -> Result<Visit, String> {
-        let named = |text: &str| Units::named(text).ok_or_else(|| "must be metric, imperial or si".to_owned());
-        Ok(Visit { units: query.parsed("units", named)?.unwrap_or(rooms.station.units) })
+        Ok(Visit { units: query.units(rooms.station.units)? })
     }
 
     /// Returns how a page is to be seen now.
@@ -95,11 +93,7 @@ impl Failed {
 
 impl From<AlmanacError> for Failed {
     fn from(error: AlmanacError) -> Failed {
-        let code = match error {
-            AlmanacError::Unanswered(_) => StatusCode::SERVICE_UNAVAILABLE,
-            AlmanacError::UnknownSource(_) => StatusCode::NOT_FOUND,
-        };
-        Failed { code, text: error.to_string() }
+        Failed { code: problem::code_of(&error), text: error.to_string() }
     }
 }
 
@@ -230,13 +224,7 @@ async fn nowhere(State(rooms): State<Rooms>, uri: Uri) -> Response {
 /// Draws the charts of a range.
 async fn charts(asked: &ChartsVisit, rooms: &Rooms) -> Result<ChartsPart, Failed> {
     let view = asked.visit.view(rooms);
-    let range = match asked.wanted {
-        Wanted::Range(range) => range,
-        Wanted::Quick(quick) => {
-            let reach = if quick == Quick::All { rooms.almanac.reach().await? } else { None };
-            Range::quick(quick, view.now_s, reach)
-        }
-    };
+    let range = rooms.almanac.range(asked.wanted).await?;
     let shown_panels = panels::panels(rooms.almanac.terms().altitude_m.is_some());
     let quantities = shown_panels.iter().flat_map(|panel| panel.quantities).copied().collect();
     let series = Asked { range, source: None, quantities, resolution: Resolution::Points(POINTS) };
@@ -285,17 +273,8 @@ fn gaps_in_words(missing: &GapReport, view: &View<'_>) -> Vec<String> {
 
 fn told(report: &Report) -> HealthPart {
     HealthPart {
-        status: word(report.status).to_owned(),
+        status: report.status.word().to_owned(),
         issues: report.issues.iter().map(|issue| issue.text.clone()).collect(),
-    }
-}
-
-/// Returns a verdict in one word.
-pub(super) fn word(status: Status) -> &'static str {
-    match status {
-        Status::Ok => "ok",
-        Status::Degraded => "degraded",
-        Status::Failing => "failing",
     }
 }
 

@@ -35,13 +35,17 @@ impl Problem {
     }
 }
 
+/// Returns the code of an error of the almanac's.
+pub(super) fn code_of(error: &AlmanacError) -> StatusCode {
+    match error {
+        AlmanacError::Unanswered(_) => StatusCode::SERVICE_UNAVAILABLE,
+        AlmanacError::UnknownSource(_) => StatusCode::NOT_FOUND,
+    }
+}
+
 impl From<AlmanacError> for Problem {
     fn from(error: AlmanacError) -> Problem {
-        let code = match error {
-            AlmanacError::Unanswered(_) => StatusCode::SERVICE_UNAVAILABLE,
-            AlmanacError::UnknownSource(_) => StatusCode::NOT_FOUND,
-        };
-        Problem::new(code, error.to_string())
+        Problem::new(code_of(&error), error.to_string())
     }
 }
 

@@ -4,6 +4,8 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::weather::units::Units;
+
 /// A query, of which each key is taken once.
 #[derive(Debug, Default)]
 pub(super) struct Query {
@@ -51,6 +53,15 @@ impl Query {
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<Option<T>, String> {
         self.take(key).map(|value| parse(&value).map_err(|text| format!("`{key}` {text}"))).transpose()
+    }
+
+    /// Takes `units`; `usual` where nothing is said.
+    ///
+    /// # Errors
+    /// Words for whoever asked.
+    pub(super) fn units(&mut self, usual: Units) -> Result<Units, String> {
+        let named = |text: &str| Units::named(text).ok_or_else(|| "must be metric, imperial or si".to_owned());
+        Ok(self.parsed("units", named)?.unwrap_or(usual))
     }
 
     /// Ends the reading.

@@ -12,7 +12,7 @@ use super::answers::{ExtremesBody, LatestBody, SourceBody};
 use super::answers::{extremes_body, latest_body, readings_body};
 use super::problem::Problem;
 use super::query::Query;
-use crate::almanac::range::{Quick, Range, moment};
+use crate::almanac::range::{Quick, Wanted, moment};
 use crate::almanac::{Almanac, Asked, Period, Resolution, Shown};
 use crate::clock::now_ms;
 use crate::table::{Columns, Format, Table};
@@ -46,7 +46,7 @@ async fn description() -> impl IntoResponse {
 
 async fn latest(State(answering): State<Answering>, RawQuery(query): RawQuery) -> Result<Json<LatestBody>, Problem> {
     let mut query = Query::read(query.as_deref()).map_err(Problem::wrong)?;
-    let units = units(&mut query, &answering)?;
+    let units = query.units(answering.units).map_err(Problem::wrong)?;
     query.finish().map_err(Problem::wrong)?;
     Ok(Json(latest_body(&answering.almanac.now().await?, units)))
 }
@@ -64,7 +64,7 @@ async fn extremes(
     RawQuery(query): RawQuery,
 ) -> Result<Json<ExtremesBody>, Problem> {
     let mut query = Query::read(query.as_deref()).map_err(Problem::wrong)?;
-    let units = units(&mut query, &answering)?;
+    let units = query.units(answering.units).map_err(Problem::wrong)?;
     let zone = answering.almanac.terms().days.zone().clone();
     let named = |text: &str| Period::named(text).ok_or_else(|| "must be day, month, year or all".to_owned());
     let period = query.parsed("period", named).map_err(Problem::wrong)?.unwrap_or(Period::Day);
@@ -80,9 +80,9 @@ async fn readings(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let mut query = Query::read(query.as_deref()).map_err(Problem::wrong)?;
-    let units = units(&mut query, &answering)?;
+    let units = query.units(answering.units).map_err(Problem::wrong)?;
     let zone = answering.almanac.terms().days.zone().clone();
-    let range = range(&mut query, &zone).map_err(Problem::wrong)?;
+    let wanted = range(&mut query, &zone).map_err(Problem::wrong)?;
     let quantities = query.parsed("quantities", quantities).map_err(Problem::wrong)?;
     let resolution = query.parsed("step", resolution).map_err(Problem::wrong)?.unwrap_or(Resolution::Points(POINTS));
     let source = query.take("source");
@@ -101,13 +101,7 @@ async fn readings(
     });
     let quantities =
         quantities.unwrap_or_else(|| Observed::ALL.iter().copied().filter(|one| one.is_series()).collect());
-    let range = match range {
-        Wanted::Range(range) => range,
-        Wanted::Quick(quick) => {
-            let reach = if quick == Quick::All { answering.almanac.reach().await? } else { None };
-            Range::quick(quick, now_ms().div_euclid(1_000), reach)
-        }
-    };
+    let range = answering.almanac.range(wanted).await?;
     let asked_for = quantities.clone();
     let shown = answering.almanac.series(Asked { range, source, quantities, resolution }).await?;
     if csv {
@@ -125,14 +119,6 @@ fn csv_of(shown: &Shown, quantities: &[Observed], units: Units) -> std::io::Resu
     table.finish()
 }
 
-/// A time that is asked for.
-pub(super) enum Wanted {
-    /// A quick range.
-    Quick(Quick),
-    /// A range of one's own.
-    Range(Range),
-}
-
 /// Reads `range`, `from` and `to`: between two times, or as long as a quick range from one, up to one, or up to now; 24 hours
 /// where nothing is said.
 pub(super) fn range(query: &mut Query, zone: &jiff::tz::TimeZone) -> Result<Wanted, String> {
@@ -144,25 +130,7 @@ pub(super) fn range(query: &mut Query, zone: &jiff::tz::TimeZone) -> Result<Want
     })?;
     let from = query.parsed("from", |text| moment(text, zone))?;
     let to = query.parsed("to", |text| moment(text, zone))?;
-    let between = |one_s, other_s| Wanted::Range(Range::between(one_s, other_s));
-    Ok(match (from, to, quick) {
-        (None, None, quick) => Wanted::Quick(quick.unwrap_or(Quick::Day)),
-        (Some(from_s), Some(to_s), _) => between(from_s, to_s),
-        (Some(from_s), None, quick) => match quick.and_then(Quick::span_s) {
-            Some(span_s) => between(from_s, from_s + span_s),
-            None => between(from_s, now_ms().div_euclid(1_000) + 1),
-        },
-        (None, Some(to_s), quick) => match quick.unwrap_or(Quick::Day).span_s() {
-            Some(span_s) => between(to_s - span_s, to_s),
-            None => between(0, to_s),
-        },
-    })
-}
-
-/// Reads `units`; those of the configuration where nothing is said.
-fn units(query: &mut Query, answering: &Answering) -> Result<Units, Problem> {
-    let named = |text: &str| Units::named(text).ok_or_else(|| "must be metric, imperial or si".to_owned());
-    Ok(query.parsed("units", named).map_err(Problem::wrong)?.unwrap_or(answering.units))
+    Ok(Wanted::of(quick, from, to, now_ms().div_euclid(1_000)))
 }
 
 fn quantities(text: &str) -> Result<Vec<Observed>, String> {

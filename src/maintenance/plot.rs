@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::MaintenanceError;
 use super::backup::spare_the_database;
 use super::whole::{Partial, Replace};
-use crate::almanac::range::{Quick, Range};
+use crate::almanac::range::{Quick, Wanted};
 use crate::almanac::{Asked, Open, Resolution, Terms};
 use crate::chart::{self, Chart, Size};
 use crate::clock::now_ms;
@@ -21,8 +21,8 @@ use crate::weather::units::Units;
 /// What is to be plotted.
 #[derive(Clone, Debug)]
 pub struct Plot {
-    /// The range, where `from` and `to` say none.
-    pub quick: Quick,
+    /// How long: up to now, up to `to`, or from `from` on; 24 hours where nothing is said.
+    pub quick: Option<Quick>,
     /// From when, Unix seconds.
     pub from: Option<i64>,
     /// Until when, Unix seconds.
@@ -71,14 +71,7 @@ pub fn run(
 fn drawn(database: &Path, terms: &Terms, plot: &Plot, picture: Picture) -> Result<Vec<u8>, MaintenanceError> {
     let reader = Reader::open(database)?;
     let open = Open { reader: &reader, terms, now_s: now_ms().div_euclid(1_000) };
-    let range = match (plot.from, plot.to) {
-        (None, None) => Range::quick(plot.quick, open.now_s, open.reach()?),
-        (from, to) => {
-            let to_s = to.unwrap_or(open.now_s);
-            let span_s = plot.quick.span_s().unwrap_or(to_s);
-            Range::between(from.unwrap_or(to_s - span_s), to_s)
-        }
-    };
+    let range = open.range(Wanted::of(plot.quick, plot.from, plot.to, open.now_s))?;
     let wanted: Vec<Panel> = match plot.quantities.as_slice() {
         [] => panels::panels(terms.altitude_m.is_some()),
         quantities => quantities.iter().map(|quantity| panels::panel_of(*quantity)).collect(),

@@ -6,13 +6,13 @@ use maud::{Markup, html};
 
 use super::{View, cards, words};
 use crate::health::Report;
-use crate::health::checks::{Issue, Severity, Status};
+use crate::health::checks::{Issue, Severity};
 use crate::health::silence::SourceReport;
 use crate::store::Stage;
 
 /// Returns the page's content about the hub itself.
 pub(super) fn body(view: &View, report: &Report) -> Markup {
-    let status = status_word(report.status);
+    let status = report.status.word();
     html! {
         div.headline {
             h1 { "Health" }
@@ -28,14 +28,6 @@ pub(super) fn body(view: &View, report: &Report) -> Markup {
             h2 #figures { "Store and machine" }
             dl.facts { (store_facts(view, report)) (machine_facts(report)) }
         }
-    }
-}
-
-fn status_word(status: Status) -> &'static str {
-    match status {
-        Status::Ok => "ok",
-        Status::Degraded => "degraded",
-        Status::Failing => "failing",
     }
 }
 
